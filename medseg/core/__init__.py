@@ -1,0 +1,1 @@
+"""What things are: geometry, volumes, label maps, measurements, findings, errors. Depends on numpy alone."""

@@ -1,0 +1,255 @@
+"""Region growing between two limits, and the intensity statistics that steer it."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from .arrays import Connectivity, as_image, as_mask, limits_as, same_shape
+from .runs import line_runs, reach
+from .slabs import in_slabs
+
+# Runs for which room is made at first; memory is only used as far as it is written.
+_FIRST_ROOM = 1 << 20
+
+
+class _Found(NamedTuple):
+    """What a flood knows: the runs of the lines it reached (a line is coded when it is first reached)."""
+
+    start: NDArray[np.int32]
+    count: NDArray[np.int32]  # runs of a line + 1; 0: not reached yet
+    reached: NDArray[np.int32]  # lines in the order in which they were reached
+    first: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    is_inside: NDArray[np.uint8]
+    stack: NDArray[np.int32]  # (line, run) still to be looked at
+    used: NDArray[np.int64]  # lines reached, runs coded, entries of the stack
+
+    def with_more_room(self) -> _Found:
+        """The same with twice the room for runs."""
+
+        def doubled(array: NDArray[Any]) -> NDArray[Any]:
+            more = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+            more[: len(array)] = array
+            return more
+
+        return self._replace(
+            first=doubled(self.first),
+            stop=doubled(self.stop),
+            is_inside=doubled(self.is_inside),
+            stack=doubled(self.stack),
+        )
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _reach_line(image, lower, upper, inside, words, line, found):  # type: ignore[no-untyped-def]
+    """Code the runs of a line that was not reached before."""
+    start, count, reached, first, stop, is_inside, _, used = found
+    height = image.shape[1]
+    n = used[1]
+    end = line_runs(image[line // height, line % height], lower, upper, inside, words, first, stop, n)
+    is_inside[n:end] = 0
+    start[line] = n
+    count[line] = end - n + 1
+    reached[used[0]] = line
+    used[0] += 1
+    used[1] = end
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _first_run(stop, low, high, i):  # type: ignore[no-untyped-def]
+    """The first run from low on that ends after i."""
+    while low < high:
+        middle = (low + high) // 2
+        if stop[middle] > i:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _grow(image, seeds, lower, upper, neighbours, found):  # type: ignore[no-untyped-def]
+    """Grow until nothing is left (True) or the room for runs is used up (False: call again with more room)."""
+    depth, height, length = image.shape
+    start, count, _, first, stop, is_inside, stack, used = found
+    inside = np.zeros((length + 7) // 8 * 8, np.uint8)
+    words = inside.view(np.uint64)
+    most = length // 2 + 1
+    for s in range(seeds.shape[0]):
+        line = seeds[s, 0] * height + seeds[s, 1]
+        if count[line] == 0:
+            if used[1] + most > first.size:
+                return False
+            _reach_line(image, lower, upper, inside, words, line, found)
+        end = np.int64(start[line]) + count[line] - 1
+        n = _first_run(stop, np.int64(start[line]), end, seeds[s, 2])
+        if n < end and first[n] <= seeds[s, 2] and is_inside[n] == 0:
+            is_inside[n] = 1
+            stack[used[2], 0] = line
+            stack[used[2], 1] = n
+            used[2] += 1
+    while used[2] > 0:
+        if used[1] + neighbours.shape[0] * most > first.size:
+            return False
+        used[2] -= 1
+        top = used[2]
+        k = stack[top, 0] // height
+        j = stack[top, 0] - k * height
+        low, high = np.int64(first[stack[top, 1]]), np.int64(stop[stack[top, 1]])
+        for m in range(neighbours.shape[0]):
+            there_k, there_j, apart = k + neighbours[m, 0], j + neighbours[m, 1], neighbours[m, 2]
+            if there_k < 0 or there_k >= depth or there_j < 0 or there_j >= height:
+                continue
+            line = there_k * height + there_j
+            if count[line] == 0:
+                _reach_line(image, lower, upper, inside, words, line, found)
+            end = np.int64(start[line]) + count[line] - 1
+            n = _first_run(stop, np.int64(start[line]), end, low - apart)
+            while n < end and first[n] < high + apart:
+                if is_inside[n] == 0:
+                    is_inside[n] = 1
+                    stack[used[2], 0] = line
+                    stack[used[2], 1] = n
+                    used[2] += 1
+                n += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _paint(out, found, begin, finish):  # type: ignore[no-untyped-def]
+    start, count, reached, first, stop, is_inside, _, _ = found
+    height = out.shape[1]
+    for m in range(begin, finish):
+        line = reached[m]
+        row = out[line // height, line % height]
+        for n in range(start[line], start[line] + count[line] - 1):
+            if is_inside[n]:
+                for i in range(first[n], stop[n]):
+                    row[i] = 1
+
+
+def _seeds_in(seeds: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    points = np.atleast_2d(np.asarray(seeds))
+    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iu":
+        raise ValueError(f"seeds have shape {points.shape} and dtype {points.dtype}; pass N x 3 integers (k, j, i)")
+    outside = ((points < 0) | (points >= np.array(shape))).any(axis=1)
+    if outside.any():
+        raise ValueError(f"seed {points[outside][0].tolist()} (k, j, i) lies outside the image of shape {shape}")
+    return np.ascontiguousarray(points, np.int64)
+
+
+def _neighbour_lines(connectivity: int) -> NDArray[np.int64]:
+    face, diagonal = reach(connectivity)
+    lines = [(dk, dj, face if dk * dj == 0 else diagonal) for dk in (-1, 0, 1) for dj in (-1, 0, 1) if dk or dj]
+    return np.array([line for line in lines if line[2] >= 0], np.int64)
+
+
+def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: Connectivity = 6) -> NDArray[np.uint8]:
+    """The voxels with lower <= value <= upper that are connected to a seed.
+
+    ``image`` (k, j, i), any integer or float; ``seeds`` N x 3 integers (k, j, i); a seed outside the limits adds
+    nothing, and NaN is never inside. The time depends on the lines that the region touches, not on the volume.
+    Voxel for voxel the result of ITK's ConnectedThreshold.
+
+    Raises ValueError for a seed outside the image, crossed or NaN limits, or another connectivity.
+
+    >>> image = np.array([[[5, 5, 0, 5]]], np.int16)
+    >>> flood(image, np.array([[0, 0, 1]]), 4, 6).tolist()
+    [[[1, 1, 0, 0]]]
+    """
+    image = as_image(image)
+    points = _seeds_in(seeds, image.shape)
+    neighbours = _neighbour_lines(connectivity)
+    limits = limits_as(image.dtype, lower, upper)
+    out = np.zeros(image.shape, np.uint8)
+    if limits is None or len(points) == 0:
+        return out
+    lines = image.shape[0] * image.shape[1]
+    if lines > np.iinfo(np.int32).max:
+        raise ValueError(f"the image has {lines} lines of voxels, more than 2**31 - 1; work on a part of it")
+    room = max(_FIRST_ROOM, 16 * (image.shape[2] // 2 + 1))
+    found = _Found(
+        start=np.empty(lines, np.int32),
+        count=np.zeros(lines, np.int32),
+        reached=np.empty(lines, np.int32),
+        first=np.empty(room, np.int32),
+        stop=np.empty(room, np.int32),
+        is_inside=np.empty(room, np.uint8),
+        stack=np.empty((room, 2), np.int32),
+        used=np.zeros(3, np.int64),
+    )
+    while not _grow(image, points, *limits, neighbours, found):
+        found = found.with_more_room()
+    in_slabs(lambda begin, finish: _paint(out, found, begin, finish), int(found.used[0]))
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _mask_sums(image, mask, centre, start, end):  # type: ignore[no-untyped-def]
+    """Count, sum and sum of squares of image - centre over the mask in the planes from start to end."""
+    count, total, squares = 0, 0.0, 0.0
+    for k in range(start, end):
+        for j in range(image.shape[1]):
+            line, inside = image[k, j], mask[k, j]
+            for i in range(image.shape[2]):
+                if inside[i] != 0:
+                    value = np.float64(line[i]) - centre
+                    count += 1
+                    total += value
+                    squares += value * value
+    return count, total, squares
+
+
+def masked_mean_std(image: NDArray[Any], mask: NDArray[Any], ddof: int = 0) -> tuple[float, float]:
+    """Mean and standard deviation of the image over the non-zero voxels of the mask, in one pass.
+
+    ``image`` and ``mask`` (k, j, i); the sum of squares is divided by the number of voxels minus ``ddof`` (ITK's
+    ConfidenceConnected uses 1). NaN where the mask holds no more than ``ddof`` voxels, or where a voxel is NaN.
+
+    >>> masked_mean_std(np.array([[[1.0, 3.0, 9.0]]]), np.array([[[True, True, False]]]))
+    (2.0, 1.0)
+    """
+    image, inside = as_image(image), as_mask(mask)
+    same_shape(image, inside, ("image", "mask"))
+    # Values are taken relative to one voxel of the mask: no digits are lost where the mean is large.
+    depth = int(inside.any(axis=(1, 2)).argmax())
+    at = np.unravel_index(int(inside[depth].argmax()), inside.shape[1:])
+    centre = float(image[(depth, *at)])
+    parts = in_slabs(lambda start, end: _mask_sums(image, inside, centre, start, end), image.shape[0])
+    count, total, squares = (sum(part[n] for part in parts) for n in range(3))
+    if count == 0:
+        return float("nan"), float("nan")
+    return centre + total / count, _std(count, total, squares, ddof)
+
+
+def _std(count: int, total: float, squares: float, ddof: int) -> float:
+    if count <= ddof:
+        return float("nan")
+    return float(np.sqrt(np.maximum(squares - total * total / count, 0.0) / (count - ddof)))
+
+
+def seed_mean_std(image: NDArray[Any], seeds: NDArray[Any], radius: int = 1, ddof: int = 1) -> tuple[float, float]:
+    """Mean and standard deviation over the cubes of 2 * radius + 1 voxels around the seeds, taken together.
+
+    The first step of ITK's ConfidenceConnected: outside the image the value of the border voxel counts, and voxels
+    in the cubes of two seeds count twice. ``seeds`` N x 3 integers (k, j, i), inside the image, at least one. The
+    deviation is NaN for a single value with ``ddof=1``.
+
+    >>> seed_mean_std(np.full((3, 3, 3), 7.0), np.array([[1, 1, 1]]))
+    (7.0, 0.0)
+    """
+    image = as_image(image)
+    points = _seeds_in(seeds, image.shape)
+    if len(points) == 0 or radius < 0:
+        raise ValueError(f"{len(points)} seeds with radius {radius}; pass at least one seed and a radius >= 0")
+    steps = np.arange(-radius, radius + 1)
+    axes = [np.clip(points[:, n, None] + steps, 0, image.shape[n] - 1) for n in range(3)]
+    values = image[axes[0][:, :, None, None], axes[1][:, None, :, None], axes[2][:, None, None, :]].astype(np.float64)
+    centre = float(values.flat[0])
+    values -= centre
+    total = float(values.sum())
+    return centre + total / values.size, _std(values.size, total, float(np.square(values).sum()), ddof)

@@ -1,0 +1,1 @@
+"""One description of a method, read by every interface: Python, command line, pipelines, docs, Slicer."""
