@@ -71,7 +71,7 @@ class SegmentRow:
     touches: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON row: `<quantity>_<unit>` keys, None with a reason where undefined."""
+        """Return the JSON row; intensities are in the table's `intensity_unit`, None where undefined."""
         volume = self.measurements["volume"]
         row: dict[str, Any] = {
             "number": self.number,
@@ -87,8 +87,9 @@ class SegmentRow:
         }
         for name, measurement in self.measurements.items():
             if name != "volume":
-                unit = measurement.unit.lower()
-                row[f"{name}_{unit}" if unit else name] = measurement.value
+                row[name] = measurement.value
+                if measurement.reason:
+                    row[f"{name}_reason"] = measurement.reason
         return row
 
 
@@ -117,4 +118,9 @@ class MeasurementTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON document of `medseg measure`."""
-        return {"schema": "medseg.measure/1", "modality": self.modality, "segments": [row.to_dict() for row in self.rows]}
+        return {
+            "schema": "medseg.measure/1",
+            "modality": self.modality,
+            "intensity_unit": self.unit,
+            "segments": [row.to_dict() for row in self.rows],
+        }

@@ -91,9 +91,10 @@ def _reaches_border(lines, first, stop, component, shape, planes, count):  # typ
 def _clear_slab(out, lines, first, stop, component, clear, start, end):  # type: ignore[no-untyped-def]
     height = out.shape[1]
     for k in range(start, end):
-        out[k] = 1
         for j in range(height):
             line = out[k, j]
+            for i in range(line.size):
+                line[i] = 1
             for n in range(lines[k * height + j], lines[k * height + j + 1]):
                 if clear[component[n]]:
                     for i in range(first[n], stop[n]):

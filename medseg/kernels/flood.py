@@ -51,7 +51,8 @@ def _reach_line(image, lower, upper, inside, words, line, found):  # type: ignor
     height = image.shape[1]
     n = used[1]
     end = line_runs(image[line // height, line % height], lower, upper, inside, words, first, stop, n)
-    is_inside[n:end] = 0
+    for m in range(n, end):
+        is_inside[m] = 0
     start[line] = n
     count[line] = end - n + 1
     reached[used[0]] = line

@@ -59,6 +59,14 @@ def line_runs(line, lower, upper, inside, words, first, stop, n):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
+def _with_room(array, used, more):  # type: ignore[no-untyped-def]
+    wider = np.empty(2 * array.size + more, np.int32)
+    for n in range(used):  # assigning a slice would take numba seconds to compile
+        wider[n] = array[n]
+    return wider
+
+
+@njit(cache=True, nogil=True)
 def _slab_runs(image, lower, upper, start, end):  # type: ignore[no-untyped-def]
     _, height, length = image.shape
     inside = np.zeros((length + 7) // 8 * 8, np.uint8)
@@ -72,12 +80,7 @@ def _slab_runs(image, lower, upper, start, end):  # type: ignore[no-untyped-def]
         for j in range(height):
             lines[(k - start) * height + j] = n
             if n + most > first.size:
-                more = np.empty(2 * first.size + most, np.int32)
-                more[:n] = first[:n]
-                first = more
-                more = np.empty(first.size, np.int32)
-                more[:n] = stop[:n]
-                stop = more
+                first, stop = _with_room(first, n, most), _with_room(stop, n, most)
             n = line_runs(image[k, j], lower, upper, inside, words, first, stop, n)
     return lines, first[:n], stop[:n]
 

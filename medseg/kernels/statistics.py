@@ -11,6 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import as_image, as_labels, as_words, same_shape
+from .label_table import grown_hash, place_of, run_end
 from .slabs import in_slabs
 
 # Columns of the integer table of a slab: one row for each label that it holds.
@@ -45,41 +46,23 @@ class LabelStatistics:
     maximum: NDArray[np.float64]  # [n]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _place(keys, slots, label):  # type: ignore[no-untyped-def]
-    """Where a label stands in the hash table, or the free place where it belongs."""
-    mask = np.uint64(keys.size - 1)
-    at = ((label ^ (label >> np.uint64(15))) * np.uint64(0x9E3779B1)) & mask
-    while slots[at] >= 0 and keys[at] != label:
-        at = (at + np.uint64(1)) & mask
-    return at
-
-
-@njit(cache=True, nogil=True)
-def _grown_hash(keys, slots):  # type: ignore[no-untyped-def]
-    more_keys = np.zeros(4 * keys.size, np.uint64)
-    more_slots = np.full(4 * keys.size, -1, np.int64)
-    for n in range(keys.size):
-        if slots[n] >= 0:
-            at = _place(more_keys, more_slots, keys[n])
-            more_keys[at] = keys[n]
-            more_slots[at] = slots[n]
-    return more_keys, more_slots
-
-
 @njit(cache=True, nogil=True)
 def _grown_order(order):  # type: ignore[no-untyped-def]
     more = np.zeros(4 * order.size, np.uint64)
-    more[: order.size] = order
+    for n in range(order.size):  # loops, here and below: assigning a slice takes numba seconds to compile
+        more[n] = order[n]
     return more
 
 
 @njit(cache=True, nogil=True)
 def _grown_rows(table, reals):  # type: ignore[no-untyped-def]
     more = np.zeros((4 * table.shape[0], table.shape[1]), np.int64)
-    more[: table.shape[0]] = table
     more_reals = np.zeros((4 * table.shape[0], 4))
-    more_reals[: table.shape[0]] = reals
+    for n in range(table.shape[0]):
+        for column in range(table.shape[1]):
+            more[n, column] = table[n, column]
+        for column in range(4):
+            more_reals[n, column] = reals[n, column]
     return more, more_reals
 
 
@@ -104,7 +87,7 @@ def _add_place(row, k, j, first, stop, shape):  # type: ignore[no-untyped-def]
     row[18] += 1 if stop == length else 0
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _add_integers(row, real, line, first, stop):  # type: ignore[no-untyped-def]
     """Exact sums: 16-bit values squared fit 2**31 times into 63 bits."""
     total, squares = np.int64(0), np.int64(0)
@@ -123,7 +106,7 @@ def _add_integers(row, real, line, first, stop):  # type: ignore[no-untyped-def]
     real[2], real[3] = min(real[2], np.float64(low)), max(real[3], np.float64(high))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _add_reals(row, real, line, first, stop):  # type: ignore[no-untyped-def]
     """Mean and squared deviations of the run about its own first value, merged into those of the label."""
     count, centre, total, squares = 0, 0.0, 0.0, 0.0
@@ -149,20 +132,6 @@ def _add_reals(row, real, line, first, stop):  # type: ignore[no-untyped-def]
         row[1] += count
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _run_end(line, words, base, per_word, repeat, i):  # type: ignore[no-untyped-def]
-    """Where the run of equal labels ends that holds voxel i: whole words are compared where lines are made of them."""
-    label, length = line[i], line.size
-    i += 1
-    while i < length and line[i] == label:
-        i += 1
-        if per_word > 0 and i % per_word == 0:
-            word = np.uint64(label) * repeat
-            while i < length and words[base + i // per_word] == word:
-                i += per_word
-    return i
-
-
 @njit(cache=True, nogil=True)
 def _slab(labels, words, per_word, repeat, image, kind, start, end):  # type: ignore[no-untyped-def]
     """Tables of the labels in the planes from start to end; kind 0: no image, 1: integers of 16 bits, 2: reals."""
@@ -179,16 +148,16 @@ def _slab(labels, words, per_word, repeat, image, kind, start, end):  # type: ig
             while i < length:
                 label = line[i]
                 first = i
-                i = _run_end(line, words, base, per_word, repeat, i)
+                i = run_end(line, words, base, per_word, repeat, i)
                 if label == 0:
                     continue
-                at = _place(keys, slots, np.uint64(label))
+                at = place_of(keys, slots, np.uint64(label))
                 if slots[at] < 0:
                     if used == table.shape[0]:
                         table, reals = _grown_rows(table, reals)
-                        keys, slots = _grown_hash(keys, slots)
+                        keys, slots = grown_hash(keys, slots)
                         order = _grown_order(order)
-                        at = _place(keys, slots, np.uint64(label))
+                        at = place_of(keys, slots, np.uint64(label))
                     keys[at], slots[at] = label, used
                     order[used] = label
                     used += 1
@@ -281,7 +250,7 @@ def label_statistics(labels: NDArray[Any], image: NDArray[Any] | None = None) ->
     )
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _find(numbers, label):  # type: ignore[no-untyped-def]
     low, high = 0, numbers.size
     while low < high:

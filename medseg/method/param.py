@@ -60,7 +60,7 @@ def _explain(model: type[MethodParams], err: pydantic.ValidationError) -> str:
     faults = []
     for fault in err.errors():
         name = ".".join(str(part) for part in fault["loc"]) or "parameters"
-        if fault["type"] == "missing":
+        if fault["type"] == "missing" and name in model.model_fields:
             faults.append(f"{name} is required ({model.model_fields[name].description})")
         elif fault["type"] == "extra_forbidden":
             faults.append(f"there is no parameter {name!r}; known: {', '.join(model.model_fields) or 'none'}")

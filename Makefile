@@ -1,0 +1,38 @@
+# Two commands on a fresh machine with Python and make: `make demo` and `make test`. Both set up .venv once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test test-slow test-all check install clean
+
+install: $(READY)
+
+# Installed again only when what is to be installed has changed. torch comes first and alone: its version is pinned, so that
+# no other package pulls another build of it.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/medseg demo -o medseg_demo --overwrite
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check
+	$(BIN)/python -m pytest -m 'not slow and not gpu' --doctest-modules medseg tests docs README.md
+
+# The slow rest; make test-all is everything.
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m 'slow and not gpu' tests
+
+test-all: test test-slow
+
+clean:
+	rm -rf $(VENV) medseg_demo

@@ -1,0 +1,114 @@
+"""The `medseg` program: finds the command, and turns every error into one clear line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from medseg import __version__
+from medseg.core.errors import MedsegError
+
+NOTICE = "Research software, not a medical device; not for clinical use."
+
+# name → (module:attribute, one line); pure data, so that `medseg --help` imports no command
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("medseg.cli.demo:demo", "Run the main job on the sample study and check it against the truth."),
+    "inspect": ("medseg.cli.inspect:inspect", "Say what a file or folder holds, and what is wrong with its geometry."),
+    "convert": ("medseg.cli.convert:convert", "Write a scan or segmentation in another format."),
+    "preprocess": ("medseg.cli.methods:preprocess", "Apply one preprocessing method to a scan."),
+    "segment": ("medseg.cli.methods:segment", "Segment a scan with one method."),
+    "postprocess": ("medseg.cli.methods:postprocess", "Apply one postprocessing method to a segmentation."),
+    "run": ("medseg.cli.run:run", "Run a pipeline on one scan: segmentation, measurements, report."),
+    "measure": ("medseg.cli.measure:measure", "Measure every segment of a segmentation."),
+    "evaluate": ("medseg.cli.evaluate:evaluate", "Compare a segmentation with a reference."),
+    "methods": ("medseg.cli.catalog:methods", "List the methods, or describe one."),
+    "phantom": ("medseg.cli.phantom:phantom", "Make a scan whose volumes are known from formulas."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the one-line summaries from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=NOTICE)
+@click.version_option(__version__, message=f"medseg %(version)s\n{NOTICE}")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Turn CT and MR scans into volumes that a researcher can defend."""
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the program and exit: 0 done, 1 some failed, 2 usage, 3 input, 4 model or configuration, 5 output, 130/143 signals."""
+    signal.signal(signal.SIGTERM, _terminate)
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one border, one line an error family
+    """Run the program on these arguments and return its exit code."""
+    try:
+        value = cli.main(args=arguments or ["--help"], prog_name="medseg", standalone_mode=False)
+        return value if isinstance(value, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail(arguments, "interrupted; nothing half-written was left", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except click.ClickException as err:
+        return _fail(arguments, err.format_message(), 2)
+    except MedsegError as err:
+        return _fail(arguments, str(err), err.exit_code, err)
+    except MemoryError as err:
+        return _fail(arguments, "too little free memory for this scan: resample it first, or use a larger machine", 1, err)
+    except Exception as err:  # noqa: BLE001 - the last border: no traceback reaches a user
+        message = f"unexpected {type(err).__name__}: a fault of medseg, please report it (medseg --debug shows more)"
+        return _fail(arguments, message, 1, err)
+
+
+def _fail(arguments: list[str], message: str, code: int, err: BaseException | None = None) -> int:
+    if err is not None and "--debug" in arguments:
+        import traceback
+
+        traceback.print_exception(err)
+    if "--json" in arguments:
+        import json
+
+        kind = type(err).__name__ if err is not None else "UsageError"
+        document: dict[str, Any] = {"schema": "medseg.error/1", "error": {"type": kind, "message": message, "exit_code": code}}
+        document["error"]["findings"] = [finding.to_dict() for finding in getattr(err, "findings", ())]
+        click.echo(json.dumps(document, indent=2))
+    click.echo(f"medseg: {message}", err=True)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """End on SIGTERM through the normal clean-up, with the exit code 143."""
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`medseg preprocess`, `segment` and `postprocess`: one sub-command a method, with flags made from its description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking
+from medseg.method import catalog
+from medseg.method.method import Method, Stage
+from medseg.method.schema import ParameterInfo, parameters_of
+
+
+class MethodGroup(click.Group):
+    """The methods of one stage; each becomes a command when it is asked for."""
+
+    def __init__(self, *args: Any, stage: Stage, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stage = stage
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the methods of this stage."""
+        return [method.name for method in catalog.methods(self.stage)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """Return the command made from a method's description; raises UnknownMethodError."""
+        return _command(catalog.find(cmd_name, self.stage))
+
+
+@click.group(cls=MethodGroup, stage=Stage.PREPROCESS)
+def preprocess() -> None:
+    """Apply one preprocessing method to a scan: medseg preprocess METHOD IN -o OUT [flags]."""
+
+
+@click.group(cls=MethodGroup, stage=Stage.SEGMENT)
+def segment() -> None:
+    """Segment a scan with one method: medseg segment METHOD IN -o OUT [flags]."""
+
+
+@click.group(cls=MethodGroup, stage=Stage.POSTPROCESS)
+def postprocess() -> None:
+    """Apply one postprocessing method to a segmentation: medseg postprocess METHOD SEG -o OUT [flags]."""
+
+
+def _command(method: Method) -> click.Command:
+    infos = parameters_of(method.params)
+
+    def call(input: str, output: str, series: str | None, overwrite: bool, device: str, terminal: Terminal, **flags: Any) -> None:
+        values = {info.name: _value(info, flags[info.name]) for info in infos if _is_given(flags[info.name])}
+        _run(method, values, input, output, series=series, overwrite=overwrite, device=device, terminal=terminal)
+
+    call.__doc__ = f"{method.description}\n\nSource: {method.reference}"
+    command: Any = speaking(call)
+    for decorate in (device_option, overwrite_option, series_option, *reversed([_option(info) for info in infos])):
+        command = decorate(command)
+    command = click.option("-o", "--output", type=click.Path(), required=True, help="Where the result goes; the suffix is the format.")(
+        command
+    )
+    command = click.argument("input", type=click.Path())(command)
+    return click.command(name=method.name, help=_help(method), short_help=method.summary)(command)
+
+
+def _help(method: Method) -> str:
+    """Return the docstring up to its example, with its source."""
+    text = method.description.split(">>>")[0].rstrip()
+    return f"{text}\n\nSource: {method.reference}" if method.reference else text
+
+
+def _option(info: ParameterInfo) -> Any:
+    """Return the flag of one parameter: `seeds` becomes a repeatable --seed, a boolean --name/--no-name."""
+    name = info.name.replace("_", "-")
+    flags = [f"--{name}"]
+    if info.is_list and name.endswith("s"):
+        flags.insert(0, f"--{name[:-1]}")
+    limits = ", ".join(f"{_SIGNS[key]} {value:g}" for key, value in info.limits.items())
+    parts = [info.description, f"[{info.unit}]" if info.unit else "", f"({limits})" if limits else ""]
+    default = "" if info.required or info.default is None else f" Default: {info.default}."
+    text = " ".join(part for part in parts if part) + ("; repeatable." if info.is_list else ".") + default
+    if info.kind == "boolean":
+        return click.option(f"--{name}/--no-{name}", info.name, default=None, help=text)
+    kind: Any = click.Choice([str(choice) for choice in info.choices]) if info.choices else _TYPES[info.kind]
+    metavar = "R,A,S" if info.kind == "point" else None
+    return click.option(
+        *flags, info.name, type=kind, multiple=info.is_list, default=None, required=info.required, help=text, metavar=metavar
+    )
+
+
+_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_TYPES = {"number": click.FLOAT, "integer": click.INT, "text": click.STRING, "point": click.STRING, "label-map": click.Path()}
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value != ()
+
+
+def _value(info: ParameterInfo, given: Any) -> Any:
+    """Turn what the flag holds into what the parameter model takes."""
+    if info.is_list:
+        return [_single(info, item) for item in given]
+    return _single(info, given)
+
+
+def _single(info: ParameterInfo, given: Any) -> Any:
+    if info.kind == "label-map":
+        from medseg.io.read import read_label_map
+
+        return read_label_map(given)
+    if info.choices:
+        return next(choice for choice in info.choices if str(choice) == given)
+    return given
+
+
+def _run(
+    method: Method, values: dict[str, Any], input: str, output: str, *, series: str | None, overwrite: bool, device: str, terminal: Terminal
+) -> None:
+    from medseg.core.label_map import LabelMap
+    from medseg.core.volume import Volume
+    from medseg.io.read import read, read_label_map
+    from medseg.io.write import check_output, write
+
+    params = method.build(values)
+    check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
+    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read(input, series=series)
+    with terminal.settings(device) as settings:
+        result = method(subject, params, settings=settings)
+    source = subject if isinstance(subject, Volume) else None
+    path = write(result, output, source=source, overwrite=overwrite)
+    document = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
+    document |= {"findings": [finding.to_dict() for finding in result.findings]}
+    terminal.findings(result.findings)
+    if isinstance(result, LabelMap):
+        from medseg.measurement.measure import measure
+        from medseg.reporting.table import rich_table
+
+        table = measure(result, source)
+        terminal.show(rich_table(table))
+        document |= {"segments": table.to_dict()["segments"]}
+    else:
+        document |= result.geometry.to_dict()
+    terminal.show(f"wrote {path}")
+    terminal.document(document)

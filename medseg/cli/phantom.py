@@ -1,0 +1,64 @@
+"""`medseg phantom`: a scan whose answers are known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from medseg.cli.terminal import Terminal, overwrite_option, speaking
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("-o", "--output", type=click.Path(), help="Folder for the scan, its label map and truth.json.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which of the endlessly many phantoms.")
+@click.option("--spacing", "spacing_mm", metavar="I,J,K", help="Spacing in mm; default: the phantom's own.")
+@click.option("--noise", "noise_hu", type=float, help="Standard deviation of the noise in HU; default: the phantom's own.")
+@click.option("--preset", help="A named set of grid and noise, such as 'sample'.")
+@click.option("--format", "form", type=click.Choice(["both", "dicom", "nifti"]), default="both", show_default=True, help="What is written.")
+@click.option("--compressed", is_flag=True, help="Write the DICOM files in JPEG-LS, lossless.")
+@overwrite_option
+@speaking
+def phantom(
+    name: str | None,
+    output: str | None,
+    seed: int,
+    spacing_mm: str | None,
+    noise_hu: float | None,
+    preset: str | None,
+    form: str,
+    compressed: bool,
+    overwrite: bool,
+    terminal: Terminal,
+) -> None:
+    """Make phantom NAME: a DICOM series, NIfTI, the label map and truth.json (volumes, diameters, centroids from formulas)."""
+    from medseg.outputs import write_phantom
+    from medseg.phantom import PHANTOMS, make_phantom
+
+    if name is None:
+        from rich.table import Table
+
+        table = Table("phantom", "what it is", header_style="bold")
+        for known, (_, line) in PHANTOMS.items():
+            table.add_row(known, line)
+        terminal.show(table)
+        terminal.document({"schema": "medseg.phantoms/1", "phantoms": list(PHANTOMS)})
+        return
+    if output is None:
+        raise click.UsageError("medseg phantom needs -o FOLDER")
+    options = {"spacing_mm": _spacing(spacing_mm), "noise_hu": noise_hu, "preset": preset}
+    made = make_phantom(name, seed=seed, **{key: value for key, value in options.items() if value is not None})
+    files = write_phantom(made, Path(output), form=form, compressed=compressed, overwrite=overwrite)
+    terminal.show(*(f"wrote {path}" for path in files.values()))
+    terminal.document({"schema": "medseg.phantom/1", "files": {key: str(path) for key, path in files.items()}, "truth": made.truth})
+
+
+def _spacing(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        i, j, k = (float(part) for part in text.split(","))
+    except ValueError as err:
+        raise click.BadParameter(f"--spacing takes three numbers in mm such as 1.5,1.5,3, got {text!r}") from err
+    return i, j, k

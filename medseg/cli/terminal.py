@@ -1,0 +1,103 @@
+"""What every command shares: how it speaks to people and to programs, and the options with one meaning everywhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from medseg.method.settings import Progress, RunSettings, no_progress
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from medseg.core.finding import Finding
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Tables on standard output, progress on standard error; with `as_json` one document and nothing else; quiet says nothing."""
+
+    as_json: bool = False
+    quiet: bool = False
+
+    @property
+    def console(self) -> Console:
+        """Standard output."""
+        from rich.console import Console
+
+        return Console(soft_wrap=False, highlight=False)
+
+    def show(self, *renderables: RenderableType) -> None:
+        """Print tables or lines for people."""
+        if not self.as_json and not self.quiet:
+            console = self.console
+            for renderable in renderables:
+                console.print(renderable)
+
+    def document(self, content: dict[str, Any]) -> None:
+        """Print the one JSON document, where asked for."""
+        if self.as_json:
+            click.echo(json.dumps(content, indent=2, allow_nan=False))
+
+    def findings(self, findings: Iterable[Finding]) -> None:
+        """Print what the checks found, the gravest first."""
+        marks = {"error": "[bold red]error[/]", "warning": "[yellow]warning[/]", "info": "[dim]info[/]"}
+        order = list(marks)
+        from rich.markup import escape
+
+        for finding in sorted(findings, key=lambda f: order.index(f.severity.value)):
+            self.show(f"{marks[finding.severity.value]} [bold]{escape(finding.code)}[/]: {escape(finding.message)}")
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Yield a progress callback that draws a bar on a terminal and nothing elsewhere."""
+        if self.as_json or self.quiet or not sys.stderr.isatty():
+            yield no_progress
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+            tasks: dict[str, Any] = {}
+
+            def update(description: str, done: int, total: int) -> None:
+                if description not in tasks:
+                    tasks[description] = bar.add_task(description, total=max(total, 1))
+                bar.update(tasks[description], completed=done, total=max(total, 1))
+
+            yield update
+
+    @contextmanager
+    def settings(self, device: str = "auto") -> Iterator[RunSettings]:
+        """Yield run settings with a progress bar."""
+        with self.progress() as progress:
+            yield RunSettings(device=device, progress=progress)
+
+
+def speaking(function: F) -> F:
+    """Add --json and --quiet; the command gets a `terminal`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+    @click.option("--quiet", "-q", is_flag=True, help="Print nothing but errors.")
+    def wrapped(*args: Any, as_json: bool, quiet: bool, **kwargs: Any) -> Any:
+        return function(*args, terminal=Terminal(as_json, quiet), **kwargs)
+
+    wrapped.__name__ = function.__name__
+    wrapped.__doc__ = function.__doc__
+    wrapped.__click_params__ = getattr(function, "__click_params__", []) + wrapped.__click_params__  # type: ignore[attr-defined]
+    return wrapped  # type: ignore[return-value]
+
+
+series_option = click.option("--series", metavar="UID", help="Which DICOM series of a folder that holds several.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that are there already.")
+device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]", help="Where networks run.")

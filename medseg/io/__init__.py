@@ -1,0 +1,1 @@
+"""Reading and writing of image files: the only place that opens them."""

@@ -1,0 +1,154 @@
+"""Files that appear whole or not at all: temporary name, flush to disk, read back, compare, rename."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from medseg.core.errors import MedsegError, OutputError, OutputExistsError, OutputVerificationError
+
+TEMPORARY_PREFIX = ".tmp-"  # what a killed process may leave behind; safe to delete
+
+
+def write_verified(path: str | Path, write: Callable[[Path], None], verify: Callable[[Path], None], overwrite: bool = False) -> Path:
+    """Let `write` make a temporary file beside `path`, let `verify` read it back, then give it its name.
+
+    Both get the temporary path, whose suffixes are those of `path`; folders on the way are made. The temporary file is
+    removed whatever happens, and a file that was at `path` stays untouched until the new one is proven. Raises
+    OutputExistsError, OutputError (folder, permission, full disk) or OutputVerificationError (`verify` raised anything
+    of medseg's or an OSError).
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "a.txt"
+    >>> def check(temporary):
+    ...     if temporary.read_text() != "text":
+    ...         raise OutputVerificationError("not what was written")
+    >>> _ = write_verified(target, lambda temporary: temporary.write_text("text") and None, check)
+    >>> target.read_text()
+    'text'
+    """
+    path = Path(path)
+    _check_target(path, overwrite)
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{_suffix_of(path)}")
+    try:
+        try:
+            write(temporary)
+            _flush_file(temporary)
+        except OSError as err:
+            raise OutputError(_message(path, err)) from err
+        try:
+            verify(temporary)
+        except (MedsegError, OSError) as err:
+            if isinstance(err, OutputVerificationError):
+                raise
+            raise OutputVerificationError(f"{path}: what was written cannot be read back ({err}); check the disk and try again") from err
+        _rename(temporary, path, overwrite)
+    finally:
+        _remove(temporary)
+    _flush_folder(path.parent)
+    return path
+
+
+def write_bytes(path: str | Path, data: bytes, overwrite: bool = False) -> Path:
+    """Write bytes as `write_verified` does and compare them with what is read back."""
+    path = Path(path)
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(data)
+
+    def verify(temporary: Path) -> None:
+        if temporary.read_bytes() != data:
+            raise OutputVerificationError(f"{path}: what was read back is not what was written; check the disk and try again")
+
+    return write_verified(path, write, verify, overwrite)
+
+
+def write_text(path: str | Path, text: str, overwrite: bool = False) -> Path:
+    """Write UTF-8 text with the line ends it has, as `write_bytes` does."""
+    return write_bytes(path, text.encode("utf-8"), overwrite)
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Make a folder where it is missing and prove that files can be written there; OutputError where they cannot."""
+    folder = Path(folder)
+    probe = folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"medseg")
+        _flush_file(probe)
+    except (OSError, ValueError) as err:
+        raise OutputError(_message(folder, err)) from err
+    finally:
+        _remove(probe)
+    return folder
+
+
+def _check_target(path: Path, overwrite: bool) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise OutputError(f"{path} is a folder; give the name of a file")
+        if not overwrite and (path.exists() or path.is_symlink()):
+            raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
+    except OutputError:
+        raise
+    except (OSError, ValueError) as err:
+        raise OutputError(_message(path, err)) from err
+
+
+def _suffix_of(path: Path) -> str:
+    """Everything from the first dot of a short ending such as .nii.gz or .seg.nrrd; names may hold other dots."""
+    parts = path.name.split(".")
+    two = ".".join(parts[-2:]).lower()
+    return "." + two if two in ("nii.gz", "seg.nrrd", "hdr.gz", "img.gz", "labels.csv") and len(parts) > 2 else path.suffix
+
+
+def _rename(temporary: Path, path: Path, overwrite: bool) -> None:
+    try:
+        if not overwrite:
+            try:  # a link fails where another process took the name meanwhile; a rename would replace its file
+                os.link(temporary, path)
+                return
+            except FileExistsError as err:
+                raise OutputExistsError(f"{path} was made by another process meanwhile; choose another name") from err
+            except (OSError, AttributeError, NotImplementedError):
+                _check_target(path, overwrite)  # this file system has no links
+        os.replace(temporary, path)
+    except OutputError:
+        raise
+    except OSError as err:
+        raise OutputError(_message(path, err)) from err
+
+
+def _flush_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows cannot open folders; the rename itself was done
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # the folder is gone or read-only: nothing more can be done, and the first error is the one that counts
+        return
+
+
+def _message(path: Path, err: Exception) -> str:
+    reason = getattr(err, "strerror", None) or str(err)
+    advice = "free some space" if getattr(err, "errno", None) in (errno.ENOSPC, errno.EDQUOT) else "check the folder and its permissions"
+    return f"{path} cannot be written ({reason}); {advice} and try again"

@@ -1,0 +1,185 @@
+"""NIfTI-1 and NIfTI-2: single files and pairs, plain and gzip, both byte orders."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.core.errors import OutputVerificationError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.finding import Finding, Severity
+from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
+from medseg.core.segment import Segment
+from medseg.core.volume import Volume
+from medseg.io.atomic import write_verified
+from medseg.io.label_xml import segments_from_xml
+from medseg.io.nifti_affine import Xform, geometry_of, header_fields
+from medseg.io.nifti_header import NiftiHeader, can_hold, header_bytes, read_header
+from medseg.io.stored import StoredImage
+from medseg.io.stream import GzipWriter, Stream, chunks_of, differs_from, open_stream
+from medseg.io.values import Array, empty_array, rescaled
+
+MOST_VOXELS = 1 << 33
+_MOST_EXTENSIONS = 64
+
+
+def read_nifti(path: str | Path, xform: Xform = "auto", volume_index: int | None = None) -> Volume:
+    """Read a NIfTI file as a scan; `volume_index` chooses one volume of a 4D file, `xform` one of two grids that differ.
+
+    Raises UnreadableFileError (cut short, corrupted), UnsupportedFormatError (4D, colours), GeometryError.
+    """
+    return read_stored(path, xform, volume_index).to_volume()
+
+
+def read_stored(path: str | Path, xform: Xform = "auto", volume_index: int | None = None) -> StoredImage:
+    """Read voxels, scaled, and grid of a NIfTI file."""
+    path = Path(path)
+    with open_stream(path) as stream:
+        header = read_header(stream)
+        shape, count = _extents(header, volume_index, path.name)
+        geometry, findings = geometry_of(header, shape, xform, path.name)
+        if header.in_one_file:
+            segments = _segments_of_extensions(stream, header)
+            array, padding = _read_voxels(stream, header, shape, volume_index or 0, count)
+        else:
+            segments = ()
+            array, padding = _read_pair(path, header, shape, volume_index or 0, count)
+        is_gzip = type(stream) is not Stream
+    findings = (*header.findings, *findings, *_file_findings(path, is_gzip, padding))
+    return StoredImage(path, header.format, rescaled(array, header.slope, header.intercept), geometry, findings, segments)
+
+
+def _extents(header: NiftiHeader, volume_index: int | None, name: str) -> tuple[tuple[int, int, int], int]:
+    """The three extents and the number of volumes; 4D needs a choice."""
+    if len(header.dim) < 3:
+        raise UnsupportedFormatError(f"{name} is a {len(header.dim)}D image; give a 3D volume, such as its whole series")
+    i, j, k = header.dim[:3]
+    count = int(np.prod([int(n) for n in header.dim[3:]], dtype=object)) if len(header.dim) > 3 else 1
+    if i * j * k * count > MOST_VOXELS:
+        raise UnreadableFileError(
+            f"{name}: its header declares {header.dim} voxels, more than {MOST_VOXELS:,}: a damaged header, or crop it"
+        )
+    if count > 1 and volume_index is None:
+        raise UnsupportedFormatError(
+            f"{name} holds {count} volumes (extents {header.dim}): time points, directions or channels; "
+            f"choose one with medseg.io.nifti.read_nifti(path, volume_index=0), up to {count - 1}, or split the file"
+        )
+    if not 0 <= (volume_index or 0) < count:
+        raise UnsupportedFormatError(f"{name} holds {count} volumes: volume_index goes from 0 to {count - 1}, got {volume_index}")
+    return (i, j, k), count
+
+
+def _segments_of_extensions(stream: Stream, header: NiftiHeader) -> tuple[Segment, ...]:
+    """Read what stands between header and voxels and take label names from it; anything odd there is passed over."""
+    between = stream.read(header.data_offset - (348 if header.version == 1 else 540))
+    if between[:1] in (b"", b"\0"):
+        return ()
+    order = header.dtype.str[0].replace("|", "<")
+    position = 4
+    for _ in range(_MOST_EXTENSIONS):
+        if position + 8 > len(between):
+            break
+        # the byte order of one-byte voxels does not tell that of the header, so both are tried
+        sizes = [struct.unpack_from(f"{sign}ii", between, position)[0] for sign in (order, "<", ">")]
+        size = next((value for value in sizes if 8 <= value <= len(between) - position), 0)
+        if not size:
+            break
+        segments = segments_from_xml(between[position + 8 : position + size])
+        if segments:
+            return segments
+        position += size
+    return ()
+
+
+def _read_pair(path: Path, header: NiftiHeader, shape: tuple[int, int, int], index: int, count: int) -> tuple[Array, int]:
+    """Read the voxels of a pair from the .img (or .img.gz) beside the .hdr."""
+    name = path.name
+    stem = name[: name.lower().rfind(".hdr")] if ".hdr" in name.lower() else path.stem
+    candidates = [path.with_name(stem + suffix) for suffix in (".img", ".img.gz", ".IMG")]
+    image = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if image is None:
+        raise UnreadableFileError(f"{path} is the header of a pair, but {candidates[0].name} is not beside it; copy both files")
+    with open_stream(image) as stream:
+        stream.skip(header.data_offset)
+        return _read_voxels(stream, header, shape, index, count)
+
+
+def _read_voxels(stream: Stream, header: NiftiHeader, shape: tuple[int, int, int], index: int, count: int) -> tuple[Array, int]:
+    """Fill the final array straight from the stream, then read on to the end of the file."""
+    volume_bytes = int(np.prod([int(n) for n in shape], dtype=object)) * header.dtype.itemsize
+    check_enough(stream, volume_bytes * count)
+    array = empty_array(shape, header.dtype, stream.name)
+    stream.skip(volume_bytes * index)
+    stream.fill(memoryview(array.T.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
+    stream.skip(volume_bytes * (count - 1 - index))
+    padding = stream.finish()
+    if not header.dtype.isnative:
+        array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
+    return array, padding
+
+
+def check_enough(stream: Stream, needed: int) -> None:
+    """Raise before any memory is taken where the file cannot hold what its header declares."""
+    possible = stream.most_bytes_left()
+    if needed > possible:
+        raise UnreadableFileError(
+            f"{stream.name} is cut short or its header is damaged: the header declares {needed:,} bytes of voxels, "
+            f"the file can hold at most {possible:,}; copy or download the file again"
+        )
+
+
+def _file_findings(path: Path, is_gzip: bool, padding: int) -> list[Finding]:
+    found = []
+    if is_gzip != path.name.lower().endswith(".gz"):
+        message = f"the file is {'gzip' if is_gzip else 'not gzip'}, unlike its name says; it was read for what it is"
+        found.append(Finding("WRONG_SUFFIX", Severity.INFO, message))
+    if padding:
+        found.append(Finding("TRAILING_PADDING", Severity.INFO, f"{padding:,} zero bytes follow the voxels", {"bytes": padding}))
+    return found
+
+
+def write_nifti(value: Volume | LabelMap, path: str | Path, overwrite: bool = False) -> Path:
+    """Write a single-file NIfTI (gzip where the name ends in .gz), read it back and compare every voxel.
+
+    NIfTI-2 where an extent exceeds 32,767. The grid goes into the sform, and into the qform where that can hold it. The
+    header holds no text. The same value gives the same bytes. Raises OutputError and its kinds.
+    """
+    path = Path(path)
+    array = value.array if can_hold(value.array.dtype) else value.array.astype(np.float32)
+    header = header_bytes(value.geometry.shape, array.dtype, header_fields(value.geometry))
+    compress = path.name.lower().endswith(".gz")
+
+    def write(temporary: Path) -> None:
+        write_file(temporary, header, array, compress)
+
+    def verify(temporary: Path) -> None:
+        _verify(temporary, array, value.geometry, path)
+
+    return write_verified(path, write, verify, overwrite)
+
+
+def write_file(path: Path, header: bytes, array: Array, compress: bool) -> None:
+    """Write header and voxels, both inside the gzip stream where `compress`."""
+    with path.open("xb") as file:
+        sink: Any = GzipWriter(file) if compress else file
+        sink.write(header)
+        for chunk in chunks_of(array):
+            sink.write(chunk)
+        if compress:
+            sink.close()
+
+
+def _verify(temporary: Path, array: Array, geometry: Geometry, path: Path) -> None:
+    """Read the new file as any other and compare; NIfTI-1 holds the affine in single precision, nothing less is accepted."""
+    with open_stream(temporary) as stream:
+        header = read_header(stream)
+        got, _ = geometry_of(header, geometry.shape, "auto", path.name)
+        precision: Any = np.float32 if header.version == 1 else np.float64
+        same = np.array_equal(got.affine, geometry.affine.astype(precision)) and header.dim[:3] == geometry.shape
+        stream.skip(header.data_offset - (348 if header.version == 1 else 540))
+        if not same or header.dtype.newbyteorder("=") != array.dtype or differs_from(stream, array):
+            raise OutputVerificationError(f"{path}: what was read back is not what was written; check the disk and try again")
+        stream.finish()

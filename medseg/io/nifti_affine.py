@@ -1,0 +1,236 @@
+"""From the two grids of a NIfTI header to one affine, and back.
+
+A header may hold a qform (rotation, spacing, handedness) and an sform (any affine). Readers disagree on which one counts:
+nibabel, FSL and MONAI take the sform, ITK and so 3D Slicer mostly the qform. Where both are set and differ, there is no
+right answer in the file, so medseg asks instead of choosing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.core.errors import GeometryError, SingularAffineError
+from medseg.core.finding import Finding, Severity
+from medseg.core.geometry import Geometry
+from medseg.io.nifti_header import NiftiHeader
+
+Xform = Literal["auto", "sform", "qform"]
+FloatArray = npt.NDArray[np.float64]
+
+XFORM_TOLERANCE_MM = 0.1  # corners of qform and sform further apart than this contradict each other
+XFORM_TOLERANCE_VOLUME = 1e-3  # so do voxel volumes that differ by more than this share
+_QFORM_TOLERANCE_MM = 0.01  # a grid whose corners a qform misses by more (shear) is written without one
+_SPACING_TOLERANCE = 1e-3
+_USUAL_SPACING_MM = (0.01, 50.0)
+_UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
+
+
+def geometry_of(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> tuple[Geometry, tuple[Finding, ...]]:
+    """Return the grid in RAS+ mm and what was odd about it.
+
+    Raises GeometryError where qform and sform contradict each other (`xform` chooses one) or the unit is impossible,
+    SingularAffineError where the spacing is zero or not a number.
+    """
+    findings = _check_spacing(header, xform, name)
+    sform = _sform(header) if header.sform_code > 0 else None
+    qform = _qform(header, name) if header.qform_code > 0 else None
+    if xform != "auto":
+        affine = sform if xform == "sform" else qform
+        if affine is None:
+            raise GeometryError(f"{name} has no {xform}; read it with xform='auto'")
+    elif sform is not None and qform is not None:
+        _check_agreement(sform, qform, _qform_uncertainty_mm(header, shape, name), shape, name)
+        affine = sform
+    else:
+        affine = sform if sform is not None else qform
+    if affine is None:
+        affine = _centred(header, shape)
+        message = (
+            "the file does not say how the patient lies (qform and sform codes are 0): volumes are right, but left and right, "
+            "front and back are a guess (first axis to the left, as nibabel guesses)"
+        )
+        findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
+    affine, unit_findings = _in_mm(affine, header.spatial_unit, name)
+    try:
+        geometry = Geometry(shape, affine)
+    except SingularAffineError as err:
+        raise SingularAffineError(f"{name}: {err}") from err
+    return geometry, (*findings, *unit_findings, *_grid_findings(geometry, header))
+
+
+def _check_spacing(header: NiftiHeader, xform: Xform, name: str) -> list[Finding]:
+    spacing = np.array(header.pixdim[1:4])
+    if (not np.isfinite(spacing).all() or (spacing == 0).any()) and xform != "sform":
+        raise SingularAffineError(
+            f"{name}: its header gives the spacing {spacing.tolist()}; correct pixdim in the file, "
+            "or read it with xform='sform' if you trust its sform"
+        )
+    if (spacing < 0).any():
+        message = f"the header gives a negative spacing {spacing.tolist()}; its size was used"
+        return [Finding("NEGATIVE_SPACING", Severity.WARNING, message, {"pixdim": spacing.tolist()})]
+    return []
+
+
+def _sform(header: NiftiHeader) -> FloatArray:
+    return np.vstack([header.srow, (0, 0, 0, 1)])
+
+
+def _qform(header: NiftiHeader, name: str, shift: float = 0.0) -> FloatArray:
+    """Return the qform; `shift` moves the square of the quaternion's real part, to see what rounding does to it."""
+    square = sum(value * value for value in header.quaternion)
+    if not np.isfinite(square) or square > 1 + 1e-4:
+        raise SingularAffineError(f"{name}: its qform holds the impossible quaternion {header.quaternion}; read it with xform='sform'")
+    spacing = np.abs(header.pixdim[1:4])
+    spacing[2] *= -1 if header.pixdim[0] < 0 else 1
+    affine = np.eye(4)
+    affine[:3, :3] = _rotation(header.quaternion, shift) * spacing
+    affine[:3, 3] = header.offset
+    return affine
+
+
+def _rotation(quaternion: tuple[float, float, float], shift: float = 0.0) -> FloatArray:
+    """nifti1.h, METHOD 2: the rotation of the unit quaternion (a,b,c,d) of which a file holds b, c and d."""
+    b, c, d = quaternion
+    real_square = 1 - b * b - c * c - d * d + shift
+    a = float(np.sqrt(max(real_square, 0.0)))
+    if real_square <= 0:  # half a turn: what exceeds 1 is rounding
+        b, c, d = np.array(quaternion) / np.linalg.norm(quaternion)
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+
+
+def _centred(header: NiftiHeader, shape: tuple[int, int, int]) -> FloatArray:
+    spacing = np.abs(header.pixdim[1:4]) * (-1, 1, 1)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
+    return affine
+
+
+def _qform_uncertainty_mm(header: NiftiHeader, shape: tuple[int, int, int], name: str) -> float:
+    """How far rounding to single precision may move corners: near half a turn, small errors of b, c, d are large ones of a."""
+    rounding = 2 * sum(abs(value) for value in header.quaternion) * 2.0**-24
+    low, high = (Geometry(shape, _qform(header, name, shift)) for shift in (-rounding, rounding))
+    return low.distance_mm(high)
+
+
+def _check_agreement(sform: FloatArray, qform: FloatArray, uncertainty_mm: float, shape: tuple[int, int, int], name: str) -> None:
+    first, second = Geometry(shape, sform), Geometry(shape, qform)
+    distance = first.distance_mm(second)
+    ratio = first.voxel_volume_mm3 / second.voxel_volume_mm3
+    if distance <= XFORM_TOLERANCE_MM + uncertainty_mm and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
+        return
+    raise GeometryError(
+        f"{name}: its sform and qform contradict each other: corners up to {distance:.3g} mm apart, "
+        f"voxels of {first.voxel_volume_mm3:.6g} mm³ ({first.orientation}, sform) and {second.voxel_volume_mm3:.6g} mm³ "
+        f"({second.orientation}, qform); find out which one is right and read it with xform='sform' or xform='qform'"
+    )
+
+
+def _in_mm(affine: FloatArray, unit: int, name: str) -> tuple[FloatArray, list[Finding]]:
+    if unit not in _UNITS:
+        return affine, []
+    unit_name, factor = _UNITS[unit]
+    scaled = affine.copy()
+    scaled[:3] *= factor
+    stored, spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, scaled))
+    low, high = _USUAL_SPACING_MM
+    if not ((spacing >= low) & (spacing <= high)).all() and ((stored >= low) & (stored <= high)).all():
+        raise GeometryError(
+            f"{name}: its header says {unit_name}, which makes voxels of {spacing.round(6).tolist()} mm, while the numbers read like "
+            "millimetres; correct xyzt_units in the file"
+        )
+    message = f"the file is in {unit_name}; its grid was converted to mm"
+    return scaled, [Finding("UNIT_CONVERTED", Severity.INFO, message, {"unit": unit_name})]
+
+
+def _grid_findings(geometry: Geometry, header: NiftiHeader) -> list[Finding]:
+    found = grid_findings(geometry)
+    stored = np.abs(header.pixdim[1:4]) * _UNITS.get(header.spatial_unit, ("", 1.0))[1]
+    spacing = np.array(geometry.spacing_mm)
+    with np.errstate(invalid="ignore"):
+        differs = bool((~(np.abs(stored - spacing) <= _SPACING_TOLERANCE * spacing)).any())
+    if differs:
+        message = f"pixdim gives the spacing {_rounded(stored)} mm, the affine {_rounded(spacing)} mm; the affine was used"
+        details = {"pixdim": _rounded(stored), "affine": _rounded(spacing)}
+        found.append(Finding("SPACING_MISMATCH", Severity.WARNING, message, details))
+    return found
+
+
+def grid_findings(geometry: Geometry) -> list[Finding]:
+    """Say what is unusual about a grid that came without a DICOM audit: shear, odd spacing, one slice."""
+    found = []
+    spacing = np.array(geometry.spacing_mm)
+    if geometry.is_sheared:
+        excess = float(spacing.prod() / geometry.voxel_volume_mm3 - 1)
+        message = (
+            f"the axes are {geometry.shear_degrees:.2f}° off a right angle (gantry tilt); the volume of a voxel is taken from the "
+            f"affine, the product of the spacings would be {100 * excess:.2f} % too large"
+        )
+        found.append(
+            Finding("SHEARED_GRID", Severity.WARNING, message, {"shear_degrees": geometry.shear_degrees, "product_excess": excess})
+        )
+    if not ((spacing >= _USUAL_SPACING_MM[0]) & (spacing <= _USUAL_SPACING_MM[1])).all():
+        message = f"a spacing of {_rounded(spacing)} mm is unusual for a scan; check the unit"
+        found.append(Finding("UNUSUAL_SPACING", Severity.WARNING, message, {"spacing_mm": _rounded(spacing)}))
+    if min(geometry.shape) == 1:
+        message = f"the grid {geometry.shape} has a single slice: a volume from it rests on the spacing alone"
+        found.append(Finding("SINGLE_SLICE", Severity.WARNING, message))
+    return found
+
+
+def _rounded(values: npt.ArrayLike) -> list[float]:
+    return [float(f"{value:.6g}") for value in np.asarray(values)]
+
+
+def header_fields(geometry: Geometry) -> dict[str, Any]:
+    """Return the header fields of a grid: sform always, qform where it can hold the grid (not where it is sheared)."""
+    affine = geometry.affine
+    quaternion, handedness = _quaternion_of(geometry.direction)
+    fields: dict[str, Any] = {
+        "pixdim": (handedness, *geometry.spacing_mm, 0, 0, 0, 0),
+        "sform_code": 1,
+        "srow": affine[:3],
+        "qform_code": 1,
+        "quatern": quaternion,
+        "qoffset": affine[:3, 3],
+    }
+    if _qform_error_mm(geometry, quaternion, handedness) > _QFORM_TOLERANCE_MM:
+        fields.update(qform_code=0, quatern=(0, 0, 0), qoffset=(0, 0, 0))
+    return fields
+
+
+def _quaternion_of(direction: FloatArray) -> tuple[tuple[float, float, float], int]:
+    """The nearest rotation as the quaternion's b, c, d, and +1 or -1 where the third axis has to be turned round."""
+    left, _, right = np.linalg.svd(direction)
+    rotation = left @ right
+    handedness = 1 if np.linalg.det(rotation) > 0 else -1
+    rotation[:, 2] *= handedness
+    r = rotation
+    # the eigenvector of the largest eigenvalue of this matrix is the quaternion (Bar-Itzhack 2000, doi:10.2514/2.4654)
+    matrix = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
+            [r[1, 0] + r[0, 1], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
+            [r[2, 0] + r[0, 2], r[2, 1] + r[1, 2], r[2, 2] - r[0, 0] - r[1, 1], 0],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], r[0, 0] + r[1, 1] + r[2, 2]],
+        ]
+    )
+    _, vectors = np.linalg.eigh(matrix / 3, UPLO="L")
+    b, c, d, _ = vectors[:, -1] if vectors[3, -1] >= 0 else -vectors[:, -1]
+    return (float(b), float(c), float(d)), handedness
+
+
+def _qform_error_mm(geometry: Geometry, quaternion: tuple[float, float, float], handedness: int) -> float:
+    """How far the corners move when the grid is stored as a qform in single precision."""
+    b, c, d = (float(np.float32(value)) for value in quaternion)
+    affine = geometry.affine.copy()
+    affine[:3, :3] = _rotation((b, c, d)) * geometry.spacing_mm * (1, 1, handedness)
+    return geometry.distance_mm(Geometry(geometry.shape, affine))

@@ -1,0 +1,192 @@
+"""Other grids: another spacing, an explicit grid, and the way back to the grid a scan was read on."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator
+
+from medseg.core.errors import GeometryMismatchError, ParameterError
+from medseg.core.finding import Finding, Severity
+from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
+from medseg.core.volume import Volume
+from medseg.method.method import Stage, method
+from medseg.method.param import Field, MethodParams, Number
+from medseg.preprocessing.crop import bounding_box
+from medseg.preprocessing.orientation import Turn
+
+SAME_GRID_TOLERANCE_VOXELS = 0.01  # grids whose voxels lie closer than this to each other share their voxels
+OVERHANG_TOLERANCE_VOXELS = 0.01  # a new voxel that would reach into the scan by less than this is not added
+MOST_VOXELS = 1 << 31
+
+
+def _one_or_three(value: Any) -> list[float]:
+    if isinstance(value, str):
+        value = value.replace(",", " ").split()
+    numbers = [float(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    if len(numbers) not in (1, 3) or not all(number > 0 for number in numbers):
+        raise ValueError("give one spacing above 0 for all axes, or three for i, j, k")
+    return numbers
+
+
+class ResampleParams(MethodParams):
+    """Parameters of `resample`."""
+
+    spacing_mm: Annotated[list[Number], BeforeValidator(_one_or_three)] = Field(
+        description="Distance between voxel centres of the new grid: one number above 0 for all axes, or three for i, j, k", unit="mm"
+    )
+    interpolation: Literal["linear", "nearest"] = Field("linear", description="Value between voxel centres: linear, or that of the nearest voxel")
+
+
+@method("resample", stage=Stage.PREPROCESS, reference="doi:10.1148/radiol.2020191145")
+def resample(volume: Volume, params: ResampleParams) -> Volume:
+    """Resample a scan to another spacing.
+
+    The new grid has the axes and the centre of the old one and covers it: the outer faces coincide where the extent is a
+    whole number of new voxels, else they overhang equally on both sides. Oblique and sheared grids keep their axes. There is no smoothing:
+    before a far coarser spacing use `gaussian`. Raises ParameterError where the new grid would have 2**31 voxels or more.
+
+    >>> scan = Volume(np.zeros((4, 4, 2)), Geometry((4, 4, 2), np.diag([1.0, 1.0, 3.0, 1.0])))
+    >>> resample(scan, ResampleParams(spacing_mm=2)).array.shape
+    (2, 2, 3)
+    """
+    return resample_volume(volume, with_spacing(volume.geometry, params.spacing_mm), params.interpolation)
+
+
+def with_spacing(geometry: Geometry, spacing_mm: list[float]) -> Geometry:
+    """Return the grid of another spacing (one number or three) with the same axes and centre that covers the same extent.
+
+    >>> with_spacing(Geometry((4, 4, 4), np.diag([2.0, 2.0, 2.0, 1.0])), [1.0]).origin_mm
+    (-0.5, -0.5, -0.5)
+    """
+    wanted = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), 3)
+    scale = wanted / geometry.spacing_mm
+    extent = np.asarray(geometry.shape) / scale
+    shape = [max(1, math.ceil(voxels - OVERHANG_TOLERANCE_VOXELS)) for voxels in extent.tolist()]
+    if math.prod(shape) >= MOST_VOXELS:
+        raise ParameterError(f"resample: spacing_mm {spacing_mm} makes a grid of {shape} voxels, too many: choose a coarser spacing")
+    start = (np.asarray(geometry.shape) - 1) / 2 - scale * (np.asarray(shape) - 1) / 2
+    return geometry.transformed(np.diag(scale), start, shape)
+
+
+def resample_volume(
+    volume: Volume, geometry: Geometry, interpolation: Literal["linear", "nearest"] = "linear", fill: float | None = None
+) -> Volume:
+    """Return a scan on another grid; voxels outside the scan get `fill`, by default its lowest finite intensity.
+
+    Within half a voxel outside the border centres the border value counts; the dtype stays, integers are rounded. Raises
+    GeometryMismatchError where the grids name different frames of reference.
+    """
+    from medseg.kernels import resample as kernel
+
+    _same_frame(volume.geometry, geometry)
+    if geometry == volume.geometry:
+        return volume
+    image = volume.array.T
+    matrix, offset = _kji_step(geometry, volume.geometry)
+    outside = _lowest(image) if fill is None else fill
+    work = kernel.resample_linear if interpolation == "linear" else kernel.resample_nearest
+    return volume.with_array(work(image, matrix, offset, geometry.shape[::-1], fill=outside).T, geometry)
+
+
+def resample_label_map(label_map: LabelMap, geometry: Geometry) -> LabelMap:
+    """Return a label map on another grid; no label appears that was not there, and outside is background.
+
+    Each voxel gets the label with the greatest linear weight among the eight voxels around it. Raises
+    GeometryMismatchError where the grids name different frames of reference.
+    """
+    from medseg.kernels import resample as kernel
+
+    _same_frame(label_map.geometry, geometry)
+    if geometry == label_map.geometry:
+        return label_map
+    matrix, offset = _kji_step(geometry, label_map.geometry)
+    labels = kernel.resample_labels(label_map.array.T, matrix, offset, geometry.shape[::-1])
+    return label_map.with_array(labels.T, geometry)
+
+
+def restore(label_map: LabelMap, geometry: Geometry) -> LabelMap:
+    """Put a label map made on a prepared grid back onto the source grid.
+
+    Exact, voxel for voxel, where the grids differ by the order and direction of axes, cropping and padding; else as
+    `resample_label_map`. Labels that have no place on the source grid give the finding LABELS_OUTSIDE_GRID. Raises
+    GeometryMismatchError where the grids name different frames of reference.
+
+    >>> from medseg.core.segment import Segment
+    >>> from medseg.preprocessing.orientation import reoriented
+    >>> organs = LabelMap(np.array([[[1, 0, 0]]], np.uint8), Geometry((1, 1, 3), np.eye(4)), (Segment(1, "liver"),))
+    >>> restore(reoriented(organs, "ILP"), organs.geometry).array.ravel().tolist()
+    [1, 0, 0]
+    """
+    _same_frame(label_map.geometry, geometry)
+    if geometry == label_map.geometry:
+        return label_map
+    step = shared_voxels(label_map.geometry, geometry)
+    if step is None:
+        restored = resample_label_map(label_map, geometry)
+        lost = _reaches_outside(label_map, geometry)
+    else:
+        array = _placed(step[0].array(label_map.array), step[1], geometry.shape)
+        restored = label_map.with_array(array, geometry)
+        lost = int(np.count_nonzero(array)) < int(np.count_nonzero(label_map.array))
+    if not lost:
+        return restored
+    message = "the labels reach beyond the grid they were put on: what lies outside is not part of their volume any more"
+    return restored.with_array(restored.array, findings=(*restored.findings, Finding("LABELS_OUTSIDE_GRID", Severity.WARNING, message)))
+
+
+def shared_voxels(source: Geometry, target: Geometry) -> tuple[Turn, tuple[int, int, int]] | None:
+    """Return how `source` is turned, and at which index of `target` it then begins, where both share their voxels; else None."""
+    step = np.linalg.inv(target.affine) @ source.affine
+    matrix, start = np.rint(step[:3, :3]), np.rint(step[:3, 3])
+    if not (np.abs(matrix).sum(axis=0) == 1).all() or not (np.abs(matrix).sum(axis=1) == 1).all():
+        return None
+    last = np.asarray(source.shape) - 1
+    corners = np.array(list(itertools.product((0, 1), repeat=3))) * last
+    apart = corners @ (step[:3, :3] - matrix).T + (step[:3, 3] - start)
+    if np.abs(apart).max() > SAME_GRID_TOLERANCE_VOXELS:
+        return None
+    i, j, k = (int(n) for n in np.abs(matrix).argmax(axis=1))
+    flips = [bool(matrix[new, old] < 0) for new, old in enumerate((i, j, k))]
+    begins = [int(start[new]) - (int(last[old]) if flips[new] else 0) for new, old in enumerate((i, j, k))]
+    return Turn((i, j, k), (flips[0], flips[1], flips[2])), (begins[0], begins[1], begins[2])
+
+
+def _placed(array: npt.NDArray[Any], begins: tuple[int, int, int], shape: tuple[int, int, int]) -> npt.NDArray[Any]:
+    """The array at an index of a grid of zeros; what does not fit is left out."""
+    out = np.zeros(shape, array.dtype, order="F")
+    to = tuple(slice(max(0, begin), max(0, min(length, begin + n))) for begin, n, length in zip(begins, array.shape, shape, strict=True))
+    out[to] = array[tuple(slice(part.start - begin, max(part.start, part.stop) - begin) for part, begin in zip(to, begins, strict=True))]
+    return out
+
+
+def _kji_step(target: Geometry, source: Geometry) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Matrix and offset from indices (k,j,i) of the target to those of the source."""
+    step = np.linalg.inv(source.affine) @ target.affine
+    return np.ascontiguousarray(step[:3, :3][::-1, ::-1]), np.ascontiguousarray(step[:3, 3][::-1])
+
+
+def _lowest(image: npt.NDArray[Any]) -> float:
+    if image.dtype.kind == "f":
+        finite = image[np.isfinite(image)] if not np.isfinite(image.min()) else image
+        return float(finite.min()) if finite.size else float("nan")
+    return float(image.min())
+
+
+def _reaches_outside(label_map: LabelMap, geometry: Geometry) -> bool:
+    if not label_map.array.any():
+        return False
+    box = bounding_box(label_map)
+    ends = list(itertools.product(*((start, stop - 1) for start, stop in zip(box.start, box.stop, strict=True))))
+    return not bool(geometry.contains(geometry.world_to_index(label_map.geometry.index_to_world(ends))).all())
+
+
+def _same_frame(one: Geometry, other: Geometry) -> None:
+    frames = {one.frame_of_reference_uid, other.frame_of_reference_uid} - {None}
+    if len(frames) > 1:
+        raise GeometryMismatchError("the grids name different frames of reference: register the scans first, then resample", one, other)

@@ -1,0 +1,1 @@
+"""Segmentation by intensity and connection, without training."""

@@ -1,0 +1,155 @@
+"""Marker watershed: each marker floods its surroundings until the floods meet."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pydantic
+
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
+from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap, smallest_unsigned
+from medseg.core.segment import Segment
+from medseg.core.volume import Volume
+from medseg.method.method import Stage, method
+from medseg.method.param import Field, LabelMapInput, MethodParams, Number, PointRAS
+from medseg.preprocessing.denoise import gaussian_mm
+from medseg.preprocessing.intensity import check_limits
+from medseg.segmentation.classical.result import label_map_on
+from medseg.segmentation.classical.seeds import seed_indices
+
+BACKGROUND = "background"
+
+
+class WatershedParams(MethodParams):
+    """Parameters of `watershed`."""
+
+    seeds: list[PointRAS] = Field([], description="Points inside structures: each floods a segment of its own", unit="mm RAS")
+    background_seeds: list[PointRAS] = Field([], description="Points outside every structure: what they flood is background", unit="mm RAS")
+    markers: LabelMapInput | None = Field(
+        None, description="Label map whose segments are the markers; a segment called background floods background"
+    )
+    relief: Literal["gradient", "intensity"] = Field("gradient", description="What is flooded: the edges of the scan, or the scan itself")
+    sigma_mm: Number = Field(
+        1.0, description="Standard deviation of the Gaussian that smooths the scan before it is flooded; 0: none", unit="mm", ge=0, le=100
+    )
+    lower: Number | None = Field(None, description="Flood only voxels of at least this intensity; empty: no lower limit", unit="image")
+    upper: Number | None = Field(None, description="Flood only voxels of at most this intensity; empty: no upper limit", unit="image")
+    connectivity: Literal[6, 18, 26] = Field(6, description="Neighbours that count as touching: faces, also edges, also corners")
+    label: str = Field("region", description="Name of the segment of the seeds; with several seeds region_1, region_2, ...", min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _enough(self) -> WatershedParams:
+        if self.markers is None and not self.seeds:
+            raise ValueError("give seeds, or markers as a label map")
+        if self.lower is not None or self.upper is not None:
+            check_limits(self.lower, self.upper)
+        return self
+
+
+@method("watershed", stage=Stage.SEGMENT, reference="doi:10.1016/0165-1684(94)90060-4")
+def watershed(volume: Volume, params: WatershedParams) -> LabelMap:
+    """Flood a scan from markers; each voxel goes to the marker that reaches it over the lowest pass.
+
+    The relief is the gradient magnitude (intensity per mm) of the scan smoothed with a Gaussian, or the smoothed scan
+    itself. There is no line between the basins. Where seeds and markers share a voxel the seed counts; a marker voxel that
+    holds NaN or lies outside `lower` and `upper` does not count. Markers keep their segments (number, label, colour); a
+    segment called "background" and the background seeds flood background. Raises ParameterError for a point outside the
+    scan or seeds on one voxel, InputError where no marker is left, GeometryMismatchError where the markers lie on another
+    grid.
+
+    >>> from medseg.core.geometry import Geometry
+    >>> scan = Volume(np.array([[[0, 1, 9, 1, 0]]], np.int16), Geometry((1, 1, 5), np.eye(4)))
+    >>> chosen = WatershedParams(seeds=[(0, 0, 0), (0, 0, 4)], relief="intensity", sigma_mm=0)
+    >>> watershed(scan, chosen).array.ravel().tolist()
+    [1, 1, 1, 2, 2]
+    """
+    from medseg.kernels import histogram
+    from medseg.kernels import watershed as kernel
+
+    image = volume.array.T
+    markers, segments, background = _markers(volume, params)
+    relief, mask = _relief(image, volume.geometry, params)
+    if params.lower is not None or params.upper is not None:
+        lower = -math.inf if params.lower is None else params.lower
+        allowed = histogram.threshold(image, lower, math.inf if params.upper is None else params.upper)
+        mask = allowed if mask is None else mask & allowed
+    if mask is not None and not (markers.astype(bool) & mask.view(bool)).any():
+        raise InputError("watershed: no marker lies on a voxel with a value between the limits; move the seeds or widen the limits")
+    labels = kernel.watershed(relief, markers, params.connectivity, mask)
+    if background:
+        labels[labels == background] = 0
+    return label_map_on(volume, labels, segments)
+
+
+def _relief(
+    image: npt.NDArray[Any], geometry: Geometry, params: WatershedParams
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+    """What is flooded, (k,j,i), and where it can be flooded (None: everywhere)."""
+    finite = None
+    if image.dtype.kind == "f" and not (np.isfinite(image.min()) and np.isfinite(image.max())):
+        finite = np.isfinite(image).view(np.uint8)
+        # a filter would spread NaN to all neighbours: such voxels take the least intensity and are never flooded
+        image = np.where(finite, image, image[finite.view(bool)].min() if finite.any() else 0)
+    if params.sigma_mm > 0:
+        image = gaussian_mm(image, geometry, params.sigma_mm)
+    return (image if params.relief == "intensity" else gradient_magnitude_mm(image, geometry)), finite
+
+
+def gradient_magnitude_mm(image: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
+    """Return the gradient magnitude (intensity per mm) of an array (k,j,i): central differences, one-sided at the border."""
+    from medseg.kernels import filters
+
+    i, j, k = geometry.spacing_mm
+    if not geometry.is_sheared:
+        return filters.gradient_magnitude(image, (k, j, i))
+    inverse = np.linalg.inv(geometry.affine[:3, :3])
+    image = image.astype(np.result_type(image.dtype, np.float32), copy=False)
+    steps = [np.gradient(image, axis=2 - axis) if image.shape[2 - axis] > 1 else np.zeros_like(image) for axis in range(3)]
+    squares = np.zeros_like(image)
+    for world in range(3):
+        squares += sum(step * image.dtype.type(inverse[axis, world]) for axis, step in enumerate(steps)) ** 2
+    return np.asarray(np.sqrt(squares))
+
+
+def _markers(volume: Volume, params: WatershedParams) -> tuple[npt.NDArray[Any], list[Segment], int]:
+    """Markers (k,j,i), the segments that result, and the number that stands for background (0: none)."""
+    segments = _checked_markers(volume, params.markers)
+    known = [segment for segment in segments if segment.label.lower() == BACKGROUND]
+    highest = max((segment.number for segment in segments), default=0)
+    numbers = range(highest + 1, highest + 1 + len(params.seeds))
+    background = known[0].number if known else (highest + len(params.seeds) + 1 if params.background_seeds else 0)
+    dtype = smallest_unsigned(max(highest + len(params.seeds), background))
+    shape = volume.array.T.shape
+    markers = np.zeros(shape, dtype) if params.markers is None else params.markers.array.T.astype(dtype)
+    points = [*params.seeds, *params.background_seeds]
+    index = np.concatenate(
+        [
+            seed_indices(volume.geometry, params.seeds, "watershed"),
+            seed_indices(volume.geometry, params.background_seeds, "watershed", "background_seeds"),
+        ]
+    )
+    values = np.array([*numbers, *[background] * len(params.background_seeds)], dtype)
+    _, first, place = np.unique(index, axis=0, return_index=True, return_inverse=True)
+    clash = np.flatnonzero(values[first[place.ravel()]] != values)
+    if len(clash):
+        raise ParameterError(f"watershed: the seed {points[clash[0]]} mm RAS lies on the same voxel as a seed of another basin: move it")
+    markers[tuple(index[:, ::-1].T)] = values
+    names = [params.label] if len(params.seeds) == 1 else [f"{params.label}_{n + 1}" for n in range(len(params.seeds))]
+    grown = [Segment(number, name, algorithm="watershed") for number, name in zip(numbers, names, strict=True)]
+    return markers, [segment for segment in segments if segment not in known] + grown, background
+
+
+def _checked_markers(volume: Volume, markers: LabelMap | None) -> tuple[Segment, ...]:
+    if markers is None:
+        return ()
+    if not markers.geometry.matches(volume.geometry):
+        raise GeometryMismatchError(
+            "watershed: markers lie on another grid than the scan; restore them onto the scan's grid first", volume.geometry, markers.geometry
+        )
+    if not markers.array.any():
+        raise InputError("watershed: the markers hold no voxel; mark at least one structure")
+    return markers.segments
