@@ -119,7 +119,7 @@ def _rename(temporary: Path, path: Path, overwrite: bool) -> None:
         os.replace(temporary, path)
     except OutputError:
         raise
-    except OSError as err:
+    except (OSError, ValueError) as err:
         raise OutputError(_message(path, err)) from err
 
 

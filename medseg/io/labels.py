@@ -125,7 +125,7 @@ def write_label_table(segments: Iterable[Segment], path: str | Path, overwrite: 
     text = label_table(segments)
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode("utf-8"))
+        temporary.write_bytes(text.encode("utf-8", "replace"))
 
     def verify(temporary: Path) -> None:
         got = [(segment.number, segment.label.strip(), segment.rgb, segment.type) for segment in read_label_table(temporary)]

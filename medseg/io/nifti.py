@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import OutputVerificationError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import OutputError, OutputVerificationError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
@@ -20,9 +20,9 @@ from medseg.io.nifti_affine import Xform, geometry_of, header_fields
 from medseg.io.nifti_header import NiftiHeader, can_hold, header_bytes, read_header
 from medseg.io.stored import StoredImage
 from medseg.io.stream import GzipWriter, Stream, chunks_of, differs_from, open_stream
-from medseg.io.values import Array, empty_array, rescaled
+from medseg.io.values import Array, rescaled
+from medseg.io.voxels import check_enough, count_voxels, padding_findings, read_array
 
-MOST_VOXELS = 1 << 33
 _MOST_EXTENSIONS = 64
 
 
@@ -57,11 +57,7 @@ def _extents(header: NiftiHeader, volume_index: int | None, name: str) -> tuple[
     if len(header.dim) < 3:
         raise UnsupportedFormatError(f"{name} is a {len(header.dim)}D image; give a 3D volume, such as its whole series")
     i, j, k = header.dim[:3]
-    count = int(np.prod([int(n) for n in header.dim[3:]], dtype=object)) if len(header.dim) > 3 else 1
-    if i * j * k * count > MOST_VOXELS:
-        raise UnreadableFileError(
-            f"{name}: its header declares {header.dim} voxels, more than {MOST_VOXELS:,}: a damaged header, or crop it"
-        )
+    count = count_voxels(header.dim, name) // (i * j * k)
     if count > 1 and volume_index is None:
         raise UnsupportedFormatError(
             f"{name} holds {count} volumes (extents {header.dim}): time points, directions or channels; "
@@ -109,26 +105,12 @@ def _read_pair(path: Path, header: NiftiHeader, shape: tuple[int, int, int], ind
 
 def _read_voxels(stream: Stream, header: NiftiHeader, shape: tuple[int, int, int], index: int, count: int) -> tuple[Array, int]:
     """Fill the final array straight from the stream, then read on to the end of the file."""
-    volume_bytes = int(np.prod([int(n) for n in shape], dtype=object)) * header.dtype.itemsize
+    volume_bytes = count_voxels(shape, stream.name) * header.dtype.itemsize
     check_enough(stream, volume_bytes * count)
-    array = empty_array(shape, header.dtype, stream.name)
     stream.skip(volume_bytes * index)
-    stream.fill(memoryview(array.T.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
+    array = read_array(stream, shape, header.dtype)
     stream.skip(volume_bytes * (count - 1 - index))
-    padding = stream.finish()
-    if not header.dtype.isnative:
-        array = array.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
-    return array, padding
-
-
-def check_enough(stream: Stream, needed: int) -> None:
-    """Raise before any memory is taken where the file cannot hold what its header declares."""
-    possible = stream.most_bytes_left()
-    if needed > possible:
-        raise UnreadableFileError(
-            f"{stream.name} is cut short or its header is damaged: the header declares {needed:,} bytes of voxels, "
-            f"the file can hold at most {possible:,}; copy or download the file again"
-        )
+    return array, stream.finish()
 
 
 def _file_findings(path: Path, is_gzip: bool, padding: int) -> list[Finding]:
@@ -136,8 +118,7 @@ def _file_findings(path: Path, is_gzip: bool, padding: int) -> list[Finding]:
     if is_gzip != path.name.lower().endswith(".gz"):
         message = f"the file is {'gzip' if is_gzip else 'not gzip'}, unlike its name says; it was read for what it is"
         found.append(Finding("WRONG_SUFFIX", Severity.INFO, message))
-    if padding:
-        found.append(Finding("TRAILING_PADDING", Severity.INFO, f"{padding:,} zero bytes follow the voxels", {"bytes": padding}))
+    found += padding_findings(padding)
     return found
 
 
@@ -151,6 +132,7 @@ def write_nifti(value: Volume | LabelMap, path: str | Path, overwrite: bool = Fa
     array = value.array if can_hold(value.array.dtype) else value.array.astype(np.float32)
     header = header_bytes(value.geometry.shape, array.dtype, header_fields(value.geometry))
     compress = path.name.lower().endswith(".gz")
+    _check_twin(path, header, array)
 
     def write(temporary: Path) -> None:
         write_file(temporary, header, array, compress)
@@ -159,6 +141,28 @@ def write_nifti(value: Volume | LabelMap, path: str | Path, overwrite: bool = Fa
         _verify(temporary, array, value.geometry, path)
 
     return write_verified(path, write, verify, overwrite)
+
+
+def _check_twin(path: Path, header: bytes, array: Array) -> None:
+    """Refuse x.nii.gz beside another scan x.nii, and the reverse.
+
+    ITK, and so 3D Slicer and SimpleITK, opens x.nii.gz for its header and then takes the voxels from x.nii if there is one.
+    """
+    name = path.name
+    twin = path.with_name(name[:-3] if name.lower().endswith(".gz") else name + ".gz")
+    if not twin.is_file():
+        return
+    try:
+        with open_stream(twin) as stream:
+            stream.skip(len(header))
+            differs = differs_from(stream, array)
+    except UnreadableFileError:
+        differs = True
+    if differs:
+        raise OutputError(
+            f"{path}: {twin.name} lies in the same folder and holds other voxels; 3D Slicer and SimpleITK would mix the two up: "
+            "choose another name or folder, or remove it"
+        )
 
 
 def write_file(path: Path, header: bytes, array: Array, compress: bool) -> None:

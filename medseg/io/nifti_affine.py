@@ -15,6 +15,7 @@ import numpy.typing as npt
 from medseg.core.errors import GeometryError, SingularAffineError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
+from medseg.io.grid import grid_findings, is_usual_spacing, rounded
 from medseg.io.nifti_header import NiftiHeader
 
 Xform = Literal["auto", "sform", "qform"]
@@ -24,7 +25,7 @@ XFORM_TOLERANCE_MM = 0.1  # corners of qform and sform further apart than this c
 XFORM_TOLERANCE_VOLUME = 1e-3  # so do voxel volumes that differ by more than this share
 _QFORM_TOLERANCE_MM = 0.01  # a grid whose corners a qform misses by more (shear) is written without one
 _SPACING_TOLERANCE = 1e-3
-_USUAL_SPACING_MM = (0.01, 50.0)
+_HALF_TURN = 1e-7  # a real part whose square is smaller is rounding, as in the reference implementation nifti1_io.c
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 
 
@@ -54,11 +55,15 @@ def geometry_of(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, 
         )
         findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
     affine, unit_findings = _in_mm(affine, header.spatial_unit, name)
+    geometry = _grid(shape, affine, name)
+    return geometry, (*findings, *unit_findings, *_grid_findings(geometry, header))
+
+
+def _grid(shape: tuple[int, int, int], affine: FloatArray, name: str) -> Geometry:
     try:
-        geometry = Geometry(shape, affine)
+        return Geometry(shape, affine)
     except SingularAffineError as err:
         raise SingularAffineError(f"{name}: {err}") from err
-    return geometry, (*findings, *unit_findings, *_grid_findings(geometry, header))
 
 
 def _check_spacing(header: NiftiHeader, xform: Xform, name: str) -> list[Finding]:
@@ -96,7 +101,8 @@ def _rotation(quaternion: tuple[float, float, float], shift: float = 0.0) -> Flo
     b, c, d = quaternion
     real_square = 1 - b * b - c * c - d * d + shift
     a = float(np.sqrt(max(real_square, 0.0)))
-    if real_square <= 0:  # half a turn: what exceeds 1 is rounding
+    if real_square < _HALF_TURN:
+        a = 0.0
         b, c, d = np.array(quaternion) / np.linalg.norm(quaternion)
     return np.array(
         [
@@ -117,12 +123,12 @@ def _centred(header: NiftiHeader, shape: tuple[int, int, int]) -> FloatArray:
 def _qform_uncertainty_mm(header: NiftiHeader, shape: tuple[int, int, int], name: str) -> float:
     """How far rounding to single precision may move corners: near half a turn, small errors of b, c, d are large ones of a."""
     rounding = 2 * sum(abs(value) for value in header.quaternion) * 2.0**-24
-    low, high = (Geometry(shape, _qform(header, name, shift)) for shift in (-rounding, rounding))
+    low, high = (_grid(shape, _qform(header, name, shift), name) for shift in (-rounding, rounding))
     return low.distance_mm(high)
 
 
 def _check_agreement(sform: FloatArray, qform: FloatArray, uncertainty_mm: float, shape: tuple[int, int, int], name: str) -> None:
-    first, second = Geometry(shape, sform), Geometry(shape, qform)
+    first, second = _grid(shape, sform, name), _grid(shape, qform, name)
     distance = first.distance_mm(second)
     ratio = first.voxel_volume_mm3 / second.voxel_volume_mm3
     if distance <= XFORM_TOLERANCE_MM + uncertainty_mm and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
@@ -141,8 +147,7 @@ def _in_mm(affine: FloatArray, unit: int, name: str) -> tuple[FloatArray, list[F
     scaled = affine.copy()
     scaled[:3] *= factor
     stored, spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, scaled))
-    low, high = _USUAL_SPACING_MM
-    if not ((spacing >= low) & (spacing <= high)).all() and ((stored >= low) & (stored <= high)).all():
+    if not is_usual_spacing(spacing) and is_usual_spacing(stored):
         raise GeometryError(
             f"{name}: its header says {unit_name}, which makes voxels of {spacing.round(6).tolist()} mm, while the numbers read like "
             "millimetres; correct xyzt_units in the file"
@@ -158,36 +163,10 @@ def _grid_findings(geometry: Geometry, header: NiftiHeader) -> list[Finding]:
     with np.errstate(invalid="ignore"):
         differs = bool((~(np.abs(stored - spacing) <= _SPACING_TOLERANCE * spacing)).any())
     if differs:
-        message = f"pixdim gives the spacing {_rounded(stored)} mm, the affine {_rounded(spacing)} mm; the affine was used"
-        details = {"pixdim": _rounded(stored), "affine": _rounded(spacing)}
+        message = f"pixdim gives the spacing {rounded(stored)} mm, the affine {rounded(spacing)} mm; the affine was used"
+        details = {"pixdim": rounded(stored), "affine": rounded(spacing)}
         found.append(Finding("SPACING_MISMATCH", Severity.WARNING, message, details))
     return found
-
-
-def grid_findings(geometry: Geometry) -> list[Finding]:
-    """Say what is unusual about a grid that came without a DICOM audit: shear, odd spacing, one slice."""
-    found = []
-    spacing = np.array(geometry.spacing_mm)
-    if geometry.is_sheared:
-        excess = float(spacing.prod() / geometry.voxel_volume_mm3 - 1)
-        message = (
-            f"the axes are {geometry.shear_degrees:.2f}° off a right angle (gantry tilt); the volume of a voxel is taken from the "
-            f"affine, the product of the spacings would be {100 * excess:.2f} % too large"
-        )
-        found.append(
-            Finding("SHEARED_GRID", Severity.WARNING, message, {"shear_degrees": geometry.shear_degrees, "product_excess": excess})
-        )
-    if not ((spacing >= _USUAL_SPACING_MM[0]) & (spacing <= _USUAL_SPACING_MM[1])).all():
-        message = f"a spacing of {_rounded(spacing)} mm is unusual for a scan; check the unit"
-        found.append(Finding("UNUSUAL_SPACING", Severity.WARNING, message, {"spacing_mm": _rounded(spacing)}))
-    if min(geometry.shape) == 1:
-        message = f"the grid {geometry.shape} has a single slice: a volume from it rests on the spacing alone"
-        found.append(Finding("SINGLE_SLICE", Severity.WARNING, message))
-    return found
-
-
-def _rounded(values: npt.ArrayLike) -> list[float]:
-    return [float(f"{value:.6g}") for value in np.asarray(values)]
 
 
 def header_fields(geometry: Geometry) -> dict[str, Any]:

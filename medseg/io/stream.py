@@ -91,9 +91,9 @@ class Stream:
             count -= part.nbytes
 
     def finish(self) -> int:
-        """Read on to the end, where a compressed stream checks its sum; return how many zero bytes of padding were there."""
+        """Read on to the end, where a compressed stream checks its sum; return how many bytes of padding were there."""
         rest = self.read_up_to(_MOST_PADDING_BYTES + 1)
-        if rest.strip(b"\0") or len(rest) > _MOST_PADDING_BYTES:
+        if not _is_padding(rest) or len(rest) > _MOST_PADDING_BYTES:
             raise UnreadableFileError(
                 f"{self.name} holds more bytes than its header declares: its size or voxel type is wrong, or something was appended; "
                 "write the file again from its source"
@@ -175,7 +175,7 @@ class _CompressedStream(Stream):
             self._pending = rest
             return True
         while rest:
-            if rest.strip(b"\0"):
+            if not _is_padding(rest):
                 raise UnreadableFileError(f"{self.name} has foreign bytes after its {self._encoding} data; copy or download the file again")
             rest = self._raw()
         self._ended = True
@@ -215,6 +215,11 @@ def open_file(path: str | Path) -> BinaryIO:
         raise UnreadableFileError(f"{path} cannot be opened ({getattr(err, 'strerror', None) or err}); check its permissions") from err
 
 
+def _is_padding(rest: bytes) -> bool:
+    """Whether bytes after the last voxel say nothing: zeros that fill a block, or a line end as MITK writes one."""
+    return not rest.strip(b"\0") or rest in (b"\n", b"\r\n")
+
+
 def _size_of(file: BinaryIO) -> int:
     position = file.tell()
     size = file.seek(0, 2)
@@ -242,6 +247,22 @@ class GzipWriter:
         """Write what is left and the checksum; the file stays open."""
         self._file.write(self._compressor.flush())
         self._file.write(struct.pack("<II", self._sum, self._size & 0xFFFFFFFF))
+
+
+class ZlibWriter:
+    """Writes one zlib stream (RFC 1950), as MetaImage has it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._compressor = _deflate.compressobj(_LEVEL, zlib.DEFLATED, 15)
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Compress some bytes."""
+        self._file.write(self._compressor.compress(data))
+
+    def close(self) -> None:
+        """Write what is left and the checksum; the file stays open."""
+        self._file.write(self._compressor.flush())
 
 
 def chunks_of(array: npt.NDArray[Any]) -> Iterator[memoryview]:

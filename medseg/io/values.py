@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.core.errors import SegmentError, UnreadableFileError
+from medseg.core.errors import SegmentError
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import smallest_unsigned
 
@@ -111,12 +111,3 @@ def _mapped(array: Array, dtype: np.dtype[Any], function: Any) -> Array:
         for source, target in zip(slabs_of(array), slabs_of(result), strict=True):
             target[:] = function(source)
     return result
-
-
-def empty_array(shape: tuple[int, int, int], dtype: np.dtype[Any], name: str) -> Array:
-    """Return memory for a volume, i fastest; UnreadableFileError where the machine does not have as much."""
-    try:
-        return np.empty(shape, dtype, order="F")
-    except (MemoryError, ValueError) as err:
-        size = float(np.prod([float(n) for n in shape])) * dtype.itemsize / 1e9
-        raise UnreadableFileError(f"{name} needs {size:,.1f} GB of memory, more than is free: crop the file first") from err

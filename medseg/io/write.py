@@ -29,7 +29,11 @@ def write(value: Volume | LabelMap, path: str | Path, *, source: Volume | None =
         raise OutputExistsError(f"{table} is there already; choose another name or allow overwriting")
     _write_image(value, path, suffix, source, overwrite)
     if table is not None and isinstance(value, LabelMap):
-        write_label_table(value.segments, table, overwrite)
+        try:
+            write_label_table(value.segments, table, overwrite)
+        except BaseException:  # an older table would name the new segments wrongly
+            table.unlink(missing_ok=True)
+            raise
     return path
 
 

@@ -51,7 +51,7 @@ def as_image(array: NDArray[Any], name: str = "image") -> NDArray[Any]:
 def as_mask(array: NDArray[Any], name: str = "mask") -> NDArray[np.uint8]:
     """The array as uint8, free of cost for bool and uint8: non-zero means inside."""
     array = _checked(array, name)
-    if array.dtype != np.bool_ and array.dtype != np.uint8:
+    if array.dtype not in (np.bool_, np.uint8):
         raise TypeError(f"{name} has dtype {array.dtype}; pass a bool or uint8 mask, for example labels == 3")
     return _frozen(array.view(np.uint8) if array.flags.c_contiguous else array, np.uint8)
 

@@ -14,13 +14,15 @@ from .slabs import in_slabs
 
 # Runs for which room is made at first; memory is only used as far as it is written.
 _FIRST_ROOM = 1 << 20
+# So few lines are painted sooner than threads are started.
+_FEW_LINES = 10_000
 
 
 class _Found(NamedTuple):
     """What a flood knows: the runs of the lines it reached (a line is coded when it is first reached)."""
 
     start: NDArray[np.int32]
-    count: NDArray[np.int32]  # runs of a line + 1; 0: not reached yet
+    runs: NDArray[np.int32]  # runs of a line + 1; 0: not reached yet
     reached: NDArray[np.int32]  # lines in the order in which they were reached
     first: NDArray[np.int32]
     stop: NDArray[np.int32]
@@ -175,7 +177,7 @@ def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, 
     room = max(_FIRST_ROOM, 16 * (image.shape[2] // 2 + 1))
     found = _Found(
         start=np.empty(lines, np.int32),
-        count=np.zeros(lines, np.int32),
+        runs=np.zeros(lines, np.int32),
         reached=np.empty(lines, np.int32),
         first=np.empty(room, np.int32),
         stop=np.empty(room, np.int32),
@@ -185,7 +187,8 @@ def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, 
     )
     while not _grow(image, points, *limits, neighbours, found):
         found = found.with_more_room()
-    in_slabs(lambda begin, finish: _paint(out, found, begin, finish), int(found.used[0]))
+    reached = int(found.used[0])
+    in_slabs(lambda begin, finish: _paint(out, found, begin, finish), reached, 16 if reached > _FEW_LINES else 1)
     return out
 
 

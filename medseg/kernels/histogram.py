@@ -53,7 +53,8 @@ def _count_bins(image, low, scale, start, end):  # type: ignore[no-untyped-def]
             for i in range(image.shape[2]):
                 value = np.float64(image[k, j, i])
                 if np.isfinite(value):
-                    counts[min(np.int64((value - low) * scale), 65535)] += 1
+                    at = np.int64((value - low) * scale)
+                    counts[at if at < 65535 else 65535] += 1
     return counts
 
 

@@ -60,7 +60,7 @@ def _slab(reference, prediction, words, per_word, repeat, start, end):  # type: 
             if a == b:
                 table[n, 1] += i - first
                 table[n, 2] += i - first
-        if b != 0 and a != b:
+        if b != 0 and a != b:  # noqa: PLR1714 (quicker than a tuple)
             n, used = _row_of(keys, slots, used, b)
             table[n, 1] += i - first
     numbers = np.zeros(used, np.uint64)

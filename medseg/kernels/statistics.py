@@ -306,7 +306,7 @@ def _between(low: NDArray[Any], high: NDArray[Any], share: NDArray[np.float64]) 
     """Linear interpolation rounded as numpy.percentile does it."""
     low, high = low.astype(np.float64), high.astype(np.float64)
     step = high - low
-    return np.where(share < 0.5, low + step * share, high - step * (1 - share))
+    return np.asarray(np.where(share < 0.5, low + step * share, high - step * (1 - share)), np.float64)
 
 
 def label_percentiles(
@@ -349,7 +349,7 @@ def label_percentiles(
     begins = np.cumsum(finite) - finite
     values = np.empty(int(finite.sum()), image.dtype)
     _gather(labels, image, known.numbers, begins.copy(), values)
-    for n in np.flatnonzero(finite):
+    for n in np.flatnonzero(finite).tolist():
         ranks = np.unique([below[n], above[n]])
         part = values[begins[n] : begins[n] + finite[n]]
         part.partition(ranks)

@@ -74,20 +74,15 @@ def _unpack(words, out, start, end):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _flood(words, offsets, levels, pool, after):  # type: ignore[no-untyped-def]
-    """Flood in place. A voxel gets its label when it enters a queue; the level of the flood never falls.
-
-    One first-in first-out queue for each level, made of chunks of ``pool``; ``after`` links the chunks of a queue, and
-    the free ones. Unsigned indices spare the test for negative ones.
-    """
-    used, free = np.int64(0), np.int64(-1)
-    head = np.full(levels, -1, np.int64)  # first chunk of a queue
-    read, write, room = np.zeros(levels, np.int64), np.zeros(levels, np.int64), np.zeros(levels, np.int64)
+def _start(words, offsets, queues, pool, after):  # type: ignore[no-untyped-def]
+    """Queue the voxels of the markers that have a neighbour to flood; give the number of chunks in use."""
+    head, read, write, room = queues
     shift, low_bits = words.dtype.type(16), words.dtype.type(0xFFFF)
     closed = ~low_bits >> shift
+    used = np.int64(0)
     for v in range(words.size):
         label = words[np.uint64(v)] >> shift
-        if label == 0 or label == closed:
+        if label == 0 or label == closed:  # noqa: PLR1714 (quicker than a tuple)
             continue
         for m in range(offsets.size):
             if words[np.uint64(v + offsets[m])] >> shift == 0:
@@ -103,6 +98,21 @@ def _flood(words, offsets, levels, pool, after):  # type: ignore[no-untyped-def]
                 pool[np.uint64(write[level])] = v
                 write[level] += 1
                 break
+    return used
+
+
+@njit(cache=True, nogil=True)
+def _flood(words, offsets, levels, pool, after):  # type: ignore[no-untyped-def]
+    """Flood in place. A voxel gets its label when it enters a queue; the level of the flood never falls.
+
+    One first-in first-out queue for each level, made of chunks of ``pool``; ``after`` links the chunks of a queue, and
+    the free ones. Unsigned indices spare the test for negative ones.
+    """
+    shift, low_bits = words.dtype.type(16), words.dtype.type(0xFFFF)
+    head = np.full(levels, -1, np.int64)  # first chunk of a queue
+    read, write, room = np.zeros(levels, np.int64), np.zeros(levels, np.int64), np.zeros(levels, np.int64)
+    used = _start(words, offsets, (head, read, write, room), pool, after)
+    free = np.int64(-1)
     for current in range(levels):
         now = np.uint64(current)
         while head[now] != -1:
@@ -117,7 +127,7 @@ def _flood(words, offsets, levels, pool, after):  # type: ignore[no-untyped-def]
                     head[now] = after[np.uint64(chunk)]
                     read[now] = head[now] * _CHUNK
                 after[np.uint64(chunk)] = free
-                free = chunk
+                free = np.int64(chunk)
                 continue
             v = np.int64(pool[np.uint64(at)])
             read[now] = at + 1
@@ -132,7 +142,7 @@ def _flood(words, offsets, levels, pool, after):  # type: ignore[no-untyped-def]
                 if word >> shift != 0:
                     continue
                 words[np.uint64(u)] = word | label
-                level = np.uint64(max(np.int64(word & low_bits), current))
+                level = max(np.uint64(word & low_bits), now)
                 if write[level] == room[level]:
                     if free >= 0:
                         other = free
@@ -218,9 +228,7 @@ def _offsets(shape: tuple[int, ...], connectivity: int) -> NDArray[np.int64]:
     return np.array(kept, np.int64)
 
 
-def watershed(
-    image: NDArray[Any], markers: NDArray[Any], connectivity: Connectivity = 6, mask: NDArray[Any] | None = None
-) -> NDArray[Any]:
+def watershed(image: NDArray[Any], markers: NDArray[Any], connectivity: Connectivity = 6, mask: NDArray[Any] | None = None) -> NDArray[Any]:
     """Every voxel gets the label of the marker whose flood reaches it first; there is no line between the basins.
 
     ``image`` (k, j, i) is the relief, ``markers`` integers >= 0 on the same grid (0: to be flooded); voxels outside

@@ -76,23 +76,28 @@ class Anatomy:
 
 def pack(solid: Solid) -> FloatArray:
     """Return the row of numbers by which the kernel knows a solid."""
-    row = np.zeros(implicit.ROW)
+    row, axes = np.zeros(implicit.ROW), np.asarray(solid.semi_axes_mm)
     row[implicit.KIND] = int(solid.kind)
     row[implicit.CENTRE : implicit.CENTRE + 3] = solid.centre_mm
-    row[implicit.TO_LOCAL : implicit.TO_LOCAL + 9] = np.asarray(solid.rotation).T.ravel()
-    row[implicit.SEMI_AXES : implicit.SEMI_AXES + 3] = solid.semi_axes_mm
+    row[implicit.FRAME : implicit.FRAME + 9] = (np.asarray(solid.rotation).T / axes[:, None]).ravel()
     row[implicit.EXPONENT] = solid.exponent
+    row[implicit.TERMS : implicit.TERMS + 3] = (len(solid.profile), len(solid.lobes), len(solid.shears))
     row[implicit.PROFILE : implicit.PROFILE + len(solid.profile)] = solid.profile
     for n, lobe in enumerate(solid.lobes):
         row[implicit.LOBES + 4 * n : implicit.LOBES + 4 * n + 4] = (lobe.count, lobe.size, lobe.phase, lobe.twist)
-    # the kernel stops at the first lobe of size zero
     for n, shear in enumerate(solid.shears):
-        row[implicit.SHEARS + 4 * n : implicit.SHEARS + 4 * n + 4] = (shear.axis, shear.size_mm, *shear.powers)
-    row[implicit.PERIOD : implicit.PERIOD + 4] = (solid.period_mm, solid.half_height_mm, solid.phase_mm, solid.thickness_mm)
-    low, high = solid.local_box()
-    row[implicit.LOW : implicit.LOW + 3] = low
-    row[implicit.HIGH : implicit.HIGH + 3] = high
+        row[implicit.SHEARS + 4 * n : implicit.SHEARS + 4 * n + 4] = (shear.axis, shear.size_mm / axes[shear.axis], *shear.powers)
+    row[implicit.PERIOD : implicit.PERIOD + 3] = np.array([solid.period_mm, solid.half_height_mm, solid.phase_mm]) / axes[2]
+    row[implicit.FACTOR] = np.sqrt(axes[0] * axes[1]) / solid.thickness_mm
+    row[implicit.BOX : implicit.BOX + 24] = corners_mm(solid).ravel()
     return row
+
+
+def corners_mm(solid: Solid) -> FloatArray:
+    """Return the corners (8, 3), RAS+ mm, of a box that holds a solid."""
+    low, high = solid.local_box()
+    local = [[(low, high)[n >> axis & 1][axis] for axis in range(3)] for n in range(8)]
+    return np.asarray(np.asarray(local) @ np.asarray(solid.rotation).T + solid.centre_mm)
 
 
 def distance_mm(first: Solid, second: Solid) -> float:
@@ -112,7 +117,7 @@ def distance_mm(first: Solid, second: Solid) -> float:
 
 
 def table(anatomy: Anatomy) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return rows, values, numbers and bonds of an anatomy, as the kernel takes them."""
+    """Return rows, values, numbers and bonds of an anatomy, as `medseg.kernels.implicit.sample_solids` takes them."""
     numbers = {segment.label: segment.number for segment in anatomy.segments} | {"": 0}
     names = [structure.name for structure in anatomy.structures]
     rows = np.array([pack(structure.solid) for structure in anatomy.structures]).reshape(-1, implicit.ROW)

@@ -17,28 +17,30 @@ from medseg.phantom.anatomy import Anatomy, table
 
 HU_LIMITS = (-1024, 3071)  # what 12 stored bits hold
 GRAIN_MM = 0.8  # standard deviation of the Gaussian that makes neighbouring noise alike, in the slice
-SAMPLE_MM = 0.5  # samples in border voxels lie about this far apart
+SAMPLE_MM = 0.75  # samples in border voxels lie about this far apart
 FWHM = 2.3548200450309493  # full width at half maximum of a Gaussian of standard deviation 1
 
 
 def sample(anatomy: Anatomy, geometry: Geometry, supersampling: int | Sequence[int] | None = None, label: str | None = None) -> Sampled:
     """Image an anatomy without blur or noise: every voxel holds the mean over its own box.
 
-    Voxels that no border crosses are decided by one sample, the others by `supersampling` samples an axis (one number
-    or three along i, j, k; by default about every 0.5 mm, 3 to 8). The arrays have axes (k,j,i). `share` is the part
+    Voxels that no border crosses are decided by one sample, those at the border of a segment by `supersampling` samples
+    an axis (one number or three along i, j, k; by default about every 0.75 mm, 3 to 6), those at a border within a
+    segment by half as many. The arrays have axes (k,j,i). `share` is the part
     of every voxel that `label` fills. Raises ParameterError where supersampling is not positive.
     """
     if supersampling is None:
-        counts = tuple(int(np.clip(round(step / SAMPLE_MM), 3, 8)) for step in geometry.spacing_mm)
+        counts = tuple(int(np.clip(round(step / SAMPLE_MM), 3, 6)) for step in geometry.spacing_mm)
     else:
         counts = tuple(int(n) for n in np.broadcast_to(np.asarray(supersampling), 3))
     if min(counts) < 1 or max(counts) > 32:
         raise ParameterError(f"supersampling is {supersampling}: use 1 to 32 samples an axis")
     rows, values, numbers, within = table(anatomy)
-    wanted = -1 if label is None else {s.label: s.number for s in anatomy.segments}.get(label, -2)
-    if wanted == -2:
-        raise ParameterError(f"no segment {label!r} in this anatomy; it has: {', '.join(s.label for s in anatomy.segments)}")
+    known = {segment.label: segment.number for segment in anatomy.segments}
+    if label is not None and label not in known:
+        raise ParameterError(f"no segment {label!r} in this anatomy; it has: {', '.join(known)}")
     i, j, k = geometry.shape
+    wanted = -1 if label is None else known[label]
     return sample_solids(rows, values, numbers, within, (k, j, i), geometry.affine, (counts[0], counts[1], counts[2]), wanted)
 
 
@@ -124,7 +126,7 @@ def _inner(first: list[npt.NDArray[np.float64]], second: list[npt.NDArray[np.flo
 
 
 def truth_label_map(anatomy: Anatomy, geometry: Geometry, supersampling: int | Sequence[int] | None = None) -> LabelMap:
-    """Give each voxel the label that fills most of it (the smaller number at a tie; 0 is the background)."""
+    """Give each voxel the label that fills most of it (at a tie the one at its centre; 0 is the background)."""
     return label_map_of(anatomy, geometry, sample(anatomy, geometry, supersampling))
 
 

@@ -29,7 +29,7 @@ ELLIPSOID = (1.0, 0.0, -1.0)  # P(s) of an ellipsoid
 CYLINDER = (1.0,)
 FAR_MM = 2000.0  # open solids run this far along their axis: beyond every scan
 
-_AXIS_NODES, _RADIUS_NODES, _ANGLE_NODES = 48, 8, 256
+_AXIS_NODES, _RADIUS_NODES, _ANGLE_NODES = 40, 5, 160
 
 
 class Kind(IntEnum):
@@ -252,15 +252,15 @@ def maximum_diameter_mm(solid: Solid) -> float:
         return 2.0 * max(solid.semi_axes_mm)
     from scipy.spatial import ConvexHull
 
-    t, angle = np.meshgrid(np.linspace(0, pi, 61), np.linspace(0, 2 * pi, 72, endpoint=False), indexing="ij")
+    t, angle = np.meshgrid(np.linspace(0, pi, 31), np.linspace(0, 2 * pi, 36, endpoint=False), indexing="ij")
     where = np.stack([t.ravel(), angle.ravel()], axis=-1)
     points = solid.surface_points(-np.cos(where[:, 0]), where[:, 1])
     corners = ConvexHull(points).vertices
     apart = np.linalg.norm(points[corners, None] - points[None, corners], axis=-1)
     first, second = np.unravel_index(int(apart.argmax()), apart.shape)
     ends = where[corners[[first, second]]]
-    step, best = 0.1, float(apart.max())
-    nudge = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+    step, best = 0.15, float(apart.max())
+    nudge = np.stack(np.meshgrid(*[np.linspace(-1, 1, 5)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
     while step > 1e-5:
         tried = [ends[n] + step * nudge for n in (0, 1)]
         clouds = [solid.surface_points(-np.cos(np.clip(t[:, 0], 0, pi)), t[:, 1]) for t in tried]

@@ -43,11 +43,11 @@ def smooth(label_map: LabelMap, params: SmoothParams) -> LabelMap:
     2 sigma are lost to thicker ones. A segment whose volume could not be held gives the finding VOLUME_CHANGED.
 
     >>> from medseg.core.segment import Segment
-    >>> cube = np.zeros((9, 9, 9), np.uint8)
-    >>> cube[2:7, 2:7, 2:7] = 1
-    >>> organs = LabelMap(cube, Geometry((9, 9, 9), np.eye(4)), (Segment(1, "liver"),))
-    >>> rounder = smooth(organs, SmoothParams(sigma_mm=1))
-    >>> int(rounder.array[2, 2, 2]), bool(abs(int(rounder.mask("liver").sum()) - 125) <= 4)
+    >>> cube = np.zeros((15, 15, 15), np.uint8)
+    >>> cube[3:12, 3:12, 3:12] = 1
+    >>> organs = LabelMap(cube, Geometry((15, 15, 15), np.eye(4)), (Segment(1, "liver"),))
+    >>> rounder = smooth(organs, SmoothParams(sigma_mm=2))
+    >>> int(rounder.array[3, 3, 3]), bool(abs(int(rounder.mask("liver").sum()) - 729) <= 7)
     (0, True)
     """
     chosen = selected(label_map, params.segments)
@@ -93,9 +93,12 @@ class _Contest:
         best, second, first, runner = self.best[place], self.second[place], self.first[place], self.runner[place]
         wins = field > best
         next_ = (field > second) & ~wins
-        second[wins], runner[wins] = best[wins], first[wins]
-        best[wins], first[wins] = field[wins], number
-        second[next_], runner[next_] = field[next_], number
+        np.copyto(second, best, where=wins)
+        np.copyto(runner, first, where=wins)
+        np.copyto(best, field, where=wins)
+        np.copyto(second, field, where=next_)
+        first[wins] = number
+        runner[next_] = number
 
     def protect(self, labels: npt.NDArray[Any], numbers: list[int]) -> None:
         """Give the voxels of segments that do not take part to them for good."""
@@ -114,8 +117,8 @@ class _Contest:
         if len(leads) <= voxels:
             return False
         shift = _shift_for(leads, voxels)
-        best[holds] += shift
-        second[follows] += shift
+        np.add(best, shift, out=best, where=holds)
+        np.add(second, shift, out=second, where=follows)
         swap = second > best
         best[swap], second[swap] = second[swap], best[swap]
         first[swap], runner[swap] = runner[swap], first[swap]

@@ -94,7 +94,9 @@ def bounding_box(label_map: LabelMap, segments: Iterable[str] | None = None) -> 
     boxes = segment_boxes(label_map)
     held = [boxes[segment.number] for segment in wanted if segment.number in boxes]
     if not held:
-        raise SegmentError(f"no voxel belongs to {', '.join(segment.label for segment in wanted) or 'any segment'}: there is no bounding box")
+        raise SegmentError(
+            f"no voxel belongs to {', '.join(segment.label for segment in wanted) or 'any segment'}: there is no bounding box"
+        )
     start = np.min([box.start for box in held], axis=0).tolist()
     stop = np.max([box.stop for box in held], axis=0).tolist()
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))

@@ -27,7 +27,7 @@ def gaussian(volume: Volume, params: GaussianParams) -> Volume:
     """Blur a scan with a Gaussian of the same width in mm in all directions.
 
     The kernel is sampled at the voxel centres and cut at 4 sigma; at the border the nearest voxel counts. Unequal spacing
-    and shear are honoured. The result is float32 (float64 stays). Raises InputError where the scan holds NaN or infinity.
+    and shear are honoured. The result is float32. Raises InputError where the scan holds NaN or infinity.
 
     >>> scan = Volume(np.full((3, 3, 3), 7.0), Geometry((3, 3, 3), np.eye(4)))
     >>> bool(np.allclose(gaussian(scan, GaussianParams(sigma_mm=2)).array, 7))
@@ -40,7 +40,9 @@ def gaussian(volume: Volume, params: GaussianParams) -> Volume:
 class MedianParams(MethodParams):
     """Parameters of `median`."""
 
-    radius_voxels: Literal[1, 2] = Field(1, description="Half the edge of the cube of neighbours: 1 takes 27 voxels, 2 takes 125", unit="voxels")
+    radius_voxels: Literal[1, 2] = Field(
+        1, description="Half the edge of the cube of neighbours: 1 takes 27 voxels, 2 takes 125", unit="voxels"
+    )
 
 
 @method("median", stage=Stage.PREPROCESS, reference="doi:10.1109/TASSP.1979.1163188")
@@ -60,8 +62,8 @@ def median(volume: Volume, params: MedianParams) -> Volume:
     return volume.with_array(filters.median(volume.array.T, params.radius_voxels).T)
 
 
-def gaussian_mm(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: float) -> npt.NDArray[Any]:
-    """Blur an array (k,j,i) that lies on a grid (or on a box of it) with a Gaussian given in mm."""
+def gaussian_mm(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: float) -> npt.NDArray[np.float32]:
+    """Blur an array (k,j,i) that lies on a grid (or on a box of it) with a Gaussian given in mm, as float32."""
     from medseg.kernels import filters
 
     if geometry.is_sheared:
@@ -77,7 +79,7 @@ def gaussian_reach_voxels(geometry: Geometry, sigma_mm: float) -> tuple[int, int
     return i, j, k
 
 
-def _gaussian_sheared(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: float) -> npt.NDArray[Any]:
+def _gaussian_sheared(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: float) -> npt.NDArray[np.float32]:
     """A Gaussian that is round in the patient is no product of three on a sheared grid: the kernel is laid out in 3D."""
     from scipy.signal import oaconvolve
 
@@ -85,14 +87,15 @@ def _gaussian_sheared(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: flo
     steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in reach), indexing="ij"), axis=-1)
     offsets_mm = steps[..., ::-1] @ geometry.affine[:3, :3].T
     weights = np.exp(-0.5 * (offsets_mm**2).sum(axis=-1) / sigma_mm**2)
-    dtype = np.float64 if image.dtype == np.float64 else np.float32
-    padded = np.pad(image.astype(dtype, copy=False), [(n, n) for n in reach], mode="edge")
-    blurred = oaconvolve(padded, (weights / weights.sum()).astype(dtype), mode="valid")
-    return np.ascontiguousarray(blurred, dtype=dtype)
+    padded = np.pad(image.astype(np.float32, copy=False), [(n, n) for n in reach], mode="edge")
+    blurred = oaconvolve(padded, (weights / weights.sum()).astype(np.float32), mode="valid")
+    return np.ascontiguousarray(blurred, dtype=np.float32)
 
 
 def refuse_non_finite(array: npt.NDArray[Any], method_name: str) -> None:
-    """Raise InputError where a float array holds NaN or infinity."""
+    """Raise InputError where an array holds NaN, infinity or what float32 cannot hold."""
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         count = int(array.size - np.count_nonzero(np.isfinite(array)))
         raise InputError(f"{method_name}: {count} of {array.size} voxels are NaN or infinite; replace them by a number before filtering")
+    if array.dtype == np.float64 and max(-array.min(), array.max()) > np.finfo(np.float32).max:
+        raise InputError(f"{method_name}: intensities go beyond the range of float32 (3.4e38); clip the scan first")

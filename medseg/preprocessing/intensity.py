@@ -59,7 +59,7 @@ class NormaliseParams(MethodParams):
     """Parameters of `normalise`."""
 
     kind: Literal["z-score", "minmax"] = Field(
-        "z-score", description="z-score: mean 0 and standard deviation 1; minmax: lowest value 0 and highest value 1"
+        "z-score", description="What the scale is: z-score has mean 0 and standard deviation 1, minmax lowest value 0 and highest value 1"
     )
     above: Number | None = Field(
         None, description="Take the statistics only from voxels above this intensity, such as 0 for an MR scan with air at 0", unit="image"
@@ -72,21 +72,25 @@ def normalise(volume: Volume, params: NormaliseParams) -> Volume:
 
     The statistics come from all finite voxels, or from those above a limit; every voxel is scaled with them. The standard
     deviation divides by the number of voxels. A constant scan becomes 0 everywhere, with the finding CONSTANT_INTENSITY.
-    NaN stays NaN. Raises InputError where no finite voxel is left to take statistics from.
+    NaN stays NaN. Raises InputError where no finite voxel is left to take statistics from, or float32 cannot hold the intensities.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 10, 30]]], np.int16), Geometry((1, 1, 3), np.eye(4)))
     >>> normalise(scan, NormaliseParams(kind="minmax", above=5)).array.ravel().tolist()
     [-0.5, 0.0, 1.0]
     """
-    centre, scale = _centre_and_scale(volume.array, params)
-    scaled = volume.array.astype(np.float32)
+    array = volume.array
+    centre, scale = _centre_and_scale(array, params)
     findings = volume.findings
     if scale > 0:
-        scaled -= np.float32(centre)
-        scaled /= np.float32(scale)
+        # float32 holds 16-bit integers exactly; others are shifted and scaled at their own precision first
+        work = np.float32 if array.dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
+        scaled: npt.NDArray[np.floating[Any]] = array.astype(work)
+        scaled -= work(centre)
+        scaled /= work(scale)
+        scaled = scaled.astype(np.float32, copy=False)
     else:
-        scaled[np.isfinite(scaled)] = 0
+        scaled = np.where(np.isfinite(array), np.float32(0), np.float32(np.nan))
         message = "the scan has one intensity only: its normalised intensities are all 0"
         findings = (*findings, Finding("CONSTANT_INTENSITY", Severity.WARNING, message, {"intensity": centre}))
     return volume.with_array(scaled, unit="", findings=findings)
@@ -95,6 +99,8 @@ def normalise(volume: Volume, params: NormaliseParams) -> Volume:
 def _centre_and_scale(array: npt.NDArray[Any], params: NormaliseParams) -> tuple[float, float]:
     from medseg.kernels.statistics import label_statistics
 
+    if array.dtype == np.float64 and np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max() > np.finfo(np.float32).max:
+        raise InputError("normalise: intensities go beyond the range of float32 (3.4e38); clip the scan first")
     inside = np.ones(array.shape, np.uint8, order="F") if params.above is None else np.asarray(array > params.above).view(np.uint8)
     found = label_statistics(inside.T, array.T)
     if len(found.numbers) == 0 or not np.isfinite(found.mean[0]):
@@ -102,7 +108,7 @@ def _centre_and_scale(array: npt.NDArray[Any], params: NormaliseParams) -> tuple
         raise InputError(f"normalise: the scan has no finite intensity{where}; check the scan, or give another limit `above`")
     if params.kind == "z-score":
         return float(found.mean[0]), float(found.std[0])
-    return float(found.minimum[0]), float(found.maximum[0] - found.minimum[0])
+    return float(found.minimum[0]), float(found.maximum[0]) - float(found.minimum[0])
 
 
 def check_limits(lower: float | None, upper: float | None) -> None:

@@ -64,8 +64,8 @@ class PreparationPlan:
         sigma = antialias_sigma_voxels(self.source, self.target)
         if any(sigma):
             array = gaussian(array, sigma[::-1])
-        matrix = reversed_axes(self.target_to_source())
-        prepared = resample_linear(array, matrix, self.target.shape[::-1], background)
+        step = reversed_axes(self.target_to_source())
+        prepared = resample_linear(array, step[:, :3], step[:, 3], self.target.shape[::-1], background)
         return volume.with_array(prepared.T, self.target)
 
 
@@ -106,12 +106,12 @@ def plan_preparation(
 def antialias_sigma_voxels(source: Geometry, target: Geometry) -> tuple[float, float, float]:
     """Return the Gaussian along i, j, k of the source, in voxels, that readies it for coarser target voxels.
 
-    Its variance is what the box of a target voxel has more than the box of a source voxel: (t² - s²) / 12 mm²; 0 along
-    axes that do not become coarser.
+    Its variance is what the box of a target voxel has more along that axis than the box of a source voxel,
+    (t² - s²) / 12 mm²; 0 along axes that do not become coarser.
     """
     sigma = []
     for axis, s in zip(source.direction.T, source.spacing_mm, strict=True):
-        t = float(np.abs(target.direction.T @ axis) @ np.asarray(target.spacing_mm))
+        t = float(np.linalg.norm(target.direction.T @ axis * np.asarray(target.spacing_mm)))
         sigma.append(float(np.sqrt(max(0.0, t * t - s * s) / 12) / s) if t > s * (1 + _OVERHANG) else 0.0)
     return sigma[0], sigma[1], sigma[2]
 

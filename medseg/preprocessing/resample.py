@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -28,7 +29,10 @@ MOST_VOXELS = 1 << 31
 def _one_or_three(value: Any) -> list[float]:
     if isinstance(value, str):
         value = value.replace(",", " ").split()
-    numbers = [float(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    try:
+        numbers = [float(v) for v in (value if isinstance(value, (list, tuple)) else [value])]
+    except TypeError as err:
+        raise ValueError(f"{value!r} is no number") from err
     if len(numbers) not in (1, 3) or not all(number > 0 for number in numbers):
         raise ValueError("give one spacing above 0 for all axes, or three for i, j, k")
     return numbers
@@ -40,7 +44,9 @@ class ResampleParams(MethodParams):
     spacing_mm: Annotated[list[Number], BeforeValidator(_one_or_three)] = Field(
         description="Distance between voxel centres of the new grid: one number above 0 for all axes, or three for i, j, k", unit="mm"
     )
-    interpolation: Literal["linear", "nearest"] = Field("linear", description="Value between voxel centres: linear, or that of the nearest voxel")
+    interpolation: Literal["linear", "nearest"] = Field(
+        "linear", description="Value between voxel centres: linear, or that of the nearest voxel"
+    )
 
 
 @method("resample", stage=Stage.PREPROCESS, reference="doi:10.1148/radiol.2020191145")
@@ -80,7 +86,7 @@ def resample_volume(
     """Return a scan on another grid; voxels outside the scan get `fill`, by default its lowest finite intensity.
 
     Within half a voxel outside the border centres the border value counts; the dtype stays, integers are rounded. Raises
-    GeometryMismatchError where the grids name different frames of reference.
+    GeometryMismatchError where the grids name different frames of reference, ParameterError where the dtype cannot hold `fill`.
     """
     from medseg.kernels import resample as kernel
 
@@ -90,8 +96,10 @@ def resample_volume(
     image = volume.array.T
     matrix, offset = _kji_step(geometry, volume.geometry)
     outside = _lowest(image) if fill is None else fill
+    if image.dtype.kind != "f" and not (np.iinfo(image.dtype).min <= outside <= np.iinfo(image.dtype).max and outside == int(outside)):
+        raise ParameterError(f"resample: fill {outside:g} cannot be held by {image.dtype}: give a whole number in its range")
     work = kernel.resample_linear if interpolation == "linear" else kernel.resample_nearest
-    return volume.with_array(work(image, matrix, offset, geometry.shape[::-1], fill=outside).T, geometry)
+    return volume.with_array(work(image, matrix, offset, geometry.shape[::-1], outside).T, geometry)
 
 
 def resample_label_map(label_map: LabelMap, geometry: Geometry) -> LabelMap:
@@ -124,20 +132,51 @@ def restore(label_map: LabelMap, geometry: Geometry) -> LabelMap:
     [1, 0, 0]
     """
     _same_frame(label_map.geometry, geometry)
+    placed = _on_shared_voxels(label_map, geometry)
+    if placed is not None:
+        return placed
+    restored = resample_label_map(label_map, geometry)
+    return _with_loss(restored) if _reaches_outside(label_map, geometry) else restored
+
+
+def fit_to(label_map: LabelMap, geometry: Geometry) -> LabelMap:
+    """Put a label map onto another grid that shares its voxels (other order or direction of axes, crop or pad), never interpolating.
+
+    Labels that have no place there give the finding LABELS_OUTSIDE_GRID. Raises GeometryMismatchError where the voxels are
+    not shared or the frames of reference differ.
+
+    >>> from medseg.core.segment import Segment
+    >>> organs = LabelMap(np.array([[[1, 0, 0]]], np.uint8), Geometry((1, 1, 3), np.eye(4)), (Segment(1, "liver"),))
+    >>> fit_to(organs, organs.geometry.cropped((0, 0, -2), (1, 1, 4))).array.ravel().tolist()
+    [0, 0, 1, 0]
+    """
+    _same_frame(label_map.geometry, geometry)
+    placed = _on_shared_voxels(label_map, geometry)
+    if placed is None:
+        raise GeometryMismatchError(
+            "the label map and the scan do not share their voxels: put the label map onto the scan's grid first "
+            "(medseg convert --like, or resample_label_map), or use the scan it was made on",
+            geometry,
+            label_map.geometry,
+        )
+    return placed
+
+
+def _on_shared_voxels(label_map: LabelMap, geometry: Geometry) -> LabelMap | None:
+    """The label map on a grid that shares its voxels, None where it does not."""
     if geometry == label_map.geometry:
         return label_map
     step = shared_voxels(label_map.geometry, geometry)
     if step is None:
-        restored = resample_label_map(label_map, geometry)
-        lost = _reaches_outside(label_map, geometry)
-    else:
-        array = _placed(step[0].array(label_map.array), step[1], geometry.shape)
-        restored = label_map.with_array(array, geometry)
-        lost = int(np.count_nonzero(array)) < int(np.count_nonzero(label_map.array))
-    if not lost:
-        return restored
+        return None
+    array = _placed(step[0].array(label_map.array), step[1], geometry.shape)
+    placed = label_map.with_array(array, geometry)
+    return _with_loss(placed) if np.count_nonzero(array) < np.count_nonzero(label_map.array) else placed
+
+
+def _with_loss(label_map: LabelMap) -> LabelMap:
     message = "the labels reach beyond the grid they were put on: what lies outside is not part of their volume any more"
-    return restored.with_array(restored.array, findings=(*restored.findings, Finding("LABELS_OUTSIDE_GRID", Severity.WARNING, message)))
+    return replace(label_map, findings=(*label_map.findings, Finding("LABELS_OUTSIDE_GRID", Severity.WARNING, message)))
 
 
 def shared_voxels(source: Geometry, target: Geometry) -> tuple[Turn, tuple[int, int, int]] | None:

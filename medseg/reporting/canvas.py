@@ -71,7 +71,15 @@ class Canvas:
         lines = load("matplotlib.lines")
         x, y = [x / self.width for x, _ in points], [1 - y / self.height for _, y in points]
         self._figure.add_artist(
-            lines.Line2D(x, y, color=colour, linewidth=width * _POINTS_PER_PIXEL, alpha=alpha, solid_capstyle="butt", transform=self._figure.transFigure)
+            lines.Line2D(
+                x,
+                y,
+                color=colour,
+                linewidth=width * _POINTS_PER_PIXEL,
+                alpha=alpha,
+                solid_capstyle="butt",
+                transform=self._figure.transFigure,
+            )
         )
 
     def swatch(self, colour: Colour, left: float, top: float, size: float) -> None:
@@ -80,7 +88,9 @@ class Canvas:
         corner = left / self.width, 1 - (top + size / 2) / self.height
         rgb = tuple(c / 255 for c in colour)
         self._figure.add_artist(
-            patches.Rectangle(corner, size / self.width, size / self.height, facecolor=rgb, edgecolor="none", transform=self._figure.transFigure)
+            patches.Rectangle(
+                corner, size / self.width, size / self.height, facecolor=rgb, edgecolor="none", transform=self._figure.transFigure
+            )
         )
 
     def text_width(self, content: str, size: float) -> float:
@@ -101,7 +111,9 @@ class Canvas:
     def png(self) -> bytes:
         """Return the page as PNG."""
         out = io.BytesIO()
-        self._canvas.print_figure(out, format="png", dpi=_DPI, facecolor=PAPER, metadata={"Software": None})
+        self._canvas.print_figure(
+            out, format="png", dpi=_DPI, facecolor=PAPER, metadata={"Software": None}, pil_kwargs={"compress_level": 7}
+        )
         return out.getvalue()
 
     def _known(self, content: str) -> str:

@@ -7,7 +7,7 @@ from types import ModuleType
 
 from medseg.core.errors import MissingDependencyError
 
-_EXTRA_OF = {"matplotlib": "report", "jinja2": "report"}
+_EXTRA_OF = {"matplotlib": "report", "jinja2": "report", "markupsafe": "report"}
 
 
 def load(module: str) -> ModuleType:

@@ -15,11 +15,11 @@ from medseg.core.measurement import MeasurementTable
 from medseg.core.volume import Volume
 from medseg.reporting.canvas import FAINT, Canvas
 from medseg.reporting.legend import draw_legend, volume_text
-from medseg.reporting.overlay import Cut, Window, automatic_window, draw_slice, page_box
-from medseg.reporting.places import Index, find_places, largest_slice, point_of_interest, union_box
+from medseg.reporting.overlay import Cut, Style, Window, automatic_window, draw_slice, page_box
+from medseg.reporting.places import Index, find_places, is_lesion, largest_slice, outer_numbers, point_of_interest, union_box
 from medseg.reporting.planes import OPPOSITE, PLANES, WORLD_LETTERS, patient_axes, plane_of
 
-_WIDTH = 1480  # pixels of a full-width picture: sharp on a page of 1000 css pixels
+_WIDTH = 1320  # pixels of a full-width picture: sharp on a page of 1000 css pixels
 _MAX_HEIGHT = 1700
 _MARGIN = 16
 _TITLE = 30  # height of the line above a slice
@@ -57,13 +57,13 @@ def three_planes_png(
     _check(volume, label_map)
     places = find_places(label_map)
     index = _on_grid(volume.geometry, at) if at is not None else point_of_interest(label_map, places)
-    window = window or automatic_window(volume, label_map.segments)
+    style = Style(window or automatic_window(volume, label_map.segments), outer_numbers(places))
     panes, scale, size, legend = _arranged(volume.geometry, index)
     canvas = Canvas(*size)
     for pane in panes:
-        _draw_pane(canvas, volume, label_map, pane, scale, window)
+        _draw_pane(canvas, volume, label_map, pane, scale, style)
     _draw_crosshair(canvas, volume.geometry, panes, scale)
-    lines = [_window_text(volume, window), *grid_remarks(volume.geometry)]
+    lines = [_window_text(volume, style.window), *grid_remarks(volume.geometry)]
     draw_legend(canvas, places, legend, table=table, remarks=lines)
     return canvas.png()
 
@@ -84,7 +84,7 @@ def axial_montage_png(
     if count < 1:
         raise ParameterError(f"a montage needs at least one slice, got count={count}")
     places = find_places(label_map)
-    window = window or automatic_window(volume, label_map.segments)
+    style = Style(window or automatic_window(volume, label_map.segments), outer_numbers(places))
     axes = patient_axes(volume.geometry)
     first, last = union_box(places, volume.geometry.shape)
     across = axes.axis[2]
@@ -92,8 +92,8 @@ def axial_montage_png(
     if axes.sign[2] > 0:
         indices.reverse()  # from head to feet, as a film is read
     box = page_box(plane_of(volume.geometry, "axial"), volume.geometry, first, last, margin_mm)
-    tiles = [_Tile((first[0], first[1], first[2])[:across] + (n,) + first[across + 1 :], box) for n in indices]  # type: ignore[arg-type]
-    return _contact_sheet(volume, label_map, tiles, window, columns=min(4, len(tiles)))
+    tiles = [_Tile(_moved(first, across, n), box) for n in indices]
+    return _contact_sheet(volume, label_map, tiles, style, columns=min(4, len(tiles)))
 
 
 def segment_gallery_png(
@@ -108,10 +108,8 @@ def segment_gallery_png(
 
     Raises GeometryMismatchError, MissingDependencyError (extra `report`).
     """
-    from medseg.reporting.places import is_lesion
-
     _check(volume, label_map)
-    window = window or automatic_window(volume, label_map.segments)
+    style = Style(window or automatic_window(volume, label_map.segments))
     plane = plane_of(volume.geometry, "axial")
     across = plane.grid_axes[2]
     places = sorted(find_places(label_map), key=lambda place: not is_lesion(place.segment))[:limit]
@@ -120,11 +118,15 @@ def segment_gallery_png(
         middle = [round(c) for c in place.centroid]
         middle[across] = largest_slice(label_map, place, across)
         box = _square(page_box(plane, volume.geometry, place.first, place.last, 15.0), plane.size_mm)
-        tiles.append(_Tile((middle[0], middle[1], middle[2]), box, place.segment.label, volume_text(table, place.segment.label), place.segment.number))
+        tiles.append(
+            _Tile(
+                (middle[0], middle[1], middle[2]), box, place.segment.label, volume_text(table, place.segment.label), place.segment.number
+            )
+        )
     if not tiles:
         i, j, k = (n // 2 for n in volume.geometry.shape)
         tiles = [_Tile((i, j, k), (0.0, 0.0, *plane.size_mm), "no segment has voxels")]
-    return _contact_sheet(volume, label_map, tiles, window, columns=min(5, max(3, len(tiles))))
+    return _contact_sheet(volume, label_map, tiles, style, columns=min(5, max(3, len(tiles))))
 
 
 def grid_remarks(geometry: Geometry) -> list[str]:
@@ -146,7 +148,7 @@ class _Tile:
     only: int | None = None
 
 
-def _contact_sheet(volume: Volume, label_map: LabelMap, tiles: list[_Tile], window: Window, columns: int) -> bytes:
+def _contact_sheet(volume: Volume, label_map: LabelMap, tiles: list[_Tile], style: Style, columns: int) -> bytes:
     """Tiles in rows; those of one sheet share the cell size, each fills its cell at its own scale with its own bar."""
     cell = (_WIDTH - _MARGIN * (columns + 1)) / columns
     shapes = [(t.box_mm[2] - t.box_mm[0], t.box_mm[3] - t.box_mm[1]) for t in tiles]
@@ -155,7 +157,7 @@ def _contact_sheet(volume: Volume, label_map: LabelMap, tiles: list[_Tile], wind
     canvas = Canvas(_WIDTH, round(rows * (height + _TITLE + _MARGIN) + _MARGIN + 28))
     for n, (tile, (width_mm, height_mm)) in enumerate(zip(tiles, shapes, strict=True)):
         scale = min(cell / width_mm, height / height_mm)
-        pixels = draw_slice(volume, label_map, Cut("axial", tile.index, tile.box_mm, tile.only), scale, window)
+        pixels = draw_slice(volume, label_map, Cut("axial", tile.index, tile.box_mm, tile.only), scale, style)
         left = _MARGIN + (n % columns) * (cell + _MARGIN)
         top = _MARGIN + (n // columns) * (height + _TITLE + _MARGIN)
         inset = left + (cell - pixels.shape[1]) / 2
@@ -169,7 +171,7 @@ def _contact_sheet(volume: Volume, label_map: LabelMap, tiles: list[_Tile], wind
         canvas.text("R", inset + 6, middle, size=14, bold=True)
         canvas.text("L", inset + pixels.shape[1] - 6, middle, size=14, align="right", bold=True)
         _scale_bar(canvas, inset, top + _TITLE, pixels.shape[:2], scale)
-    remarks = [_window_text(volume, window), "patient right on the left", *grid_remarks(volume.geometry)]
+    remarks = [_window_text(volume, style.window), "patient right on the left", *grid_remarks(volume.geometry)]
     canvas.text("   ·   ".join(remarks), _MARGIN, canvas.height - 18, size=14, colour=FAINT)
     return canvas.png()
 
@@ -189,8 +191,11 @@ def _arranged(geometry: Geometry, index: Index) -> tuple[list[_Pane], float, tup
     upper, lower = max(_MIN_PANE, size["axial"][1] * scale), max(90, lower_mm * scale)
     second = _MARGIN * 2 + columns[0]
     tops = _MARGIN + _TITLE, _MARGIN * 2 + 2 * _TITLE + upper
-    corners = {"axial": (_MARGIN, tops[0], columns[0], upper), "coronal": (_MARGIN, tops[1], columns[0], lower)}
-    corners["sagittal"] = second, tops[1], columns[1], lower
+    corners: dict[str, tuple[float, float, float, float]] = {
+        "axial": (_MARGIN, tops[0], columns[0], upper),
+        "coronal": (_MARGIN, tops[1], columns[0], lower),
+        "sagittal": (second, tops[1], columns[1], lower),
+    }
     panes = []
     for name, (left, top, width, height) in corners.items():
         w, h = (length * scale for length in size[name])
@@ -199,8 +204,8 @@ def _arranged(geometry: Geometry, index: Index) -> tuple[list[_Pane], float, tup
     return panes, scale, page, (second, _MARGIN, columns[1], upper + _TITLE)
 
 
-def _draw_pane(canvas: Canvas, volume: Volume, label_map: LabelMap, pane: _Pane, scale: float, window: Window) -> None:
-    pixels = draw_slice(volume, label_map, Cut(pane.plane, pane.index), scale, window)
+def _draw_pane(canvas: Canvas, volume: Volume, label_map: LabelMap, pane: _Pane, scale: float, style: Style) -> None:
+    pixels = draw_slice(volume, label_map, Cut(pane.plane, pane.index), scale, style)
     canvas.picture(pixels, pane.left, pane.top)
     height, width = pixels.shape[:2]
     title = f"{pane.plane.capitalize()}   {position_text(volume.geometry, pane.plane, pane.index)}"
@@ -253,7 +258,7 @@ def _window_text(volume: Volume, window: Window) -> str:
     centre, width = window
     digits = 0 if width >= 20 else 2
     unit = f" {volume.unit}" if volume.unit else ""
-    return f"window {width:.{digits}f}, level {centre:.{digits}f}{unit}"
+    return f"window {width:,.{digits}f}, level {centre:,.{digits}f}{unit}"
 
 
 def _square(box: tuple[float, ...], size_mm: tuple[float, float]) -> tuple[float, ...]:
@@ -267,6 +272,11 @@ def _square(box: tuple[float, ...], size_mm: tuple[float, float]) -> tuple[float
     return grown[0][0], grown[1][0], grown[0][1], grown[1][1]
 
 
+def _moved(index: Index, axis: int, to: int) -> Index:
+    i, j, k = (to if n == axis else index[n] for n in range(3))
+    return i, j, k
+
+
 def _on_grid(geometry: Geometry, at: Sequence[int]) -> Index:
     if len(at) != 3 or not bool(geometry.contains([float(n) for n in at])):
         raise ParameterError(f"the point {tuple(at)} is not an index (i,j,k) on a grid of {geometry.shape}")
@@ -277,5 +287,7 @@ def _on_grid(geometry: Geometry, at: Sequence[int]) -> Index:
 def _check(volume: Volume, label_map: LabelMap) -> None:
     if not volume.geometry.matches(label_map.geometry):
         raise GeometryMismatchError(
-            "the scan and the segmentation are not on one grid: resample the segmentation onto the scan first", volume.geometry, label_map.geometry
+            "the scan and the segmentation are not on one grid: resample the segmentation onto the scan first",
+            volume.geometry,
+            label_map.geometry,
         )

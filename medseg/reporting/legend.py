@@ -8,6 +8,7 @@ from medseg.core.errors import UnknownSegmentError
 from medseg.core.measurement import MeasurementTable
 from medseg.reporting.canvas import FAINT, Canvas
 from medseg.reporting.places import Place, is_lesion
+from medseg.reporting.wording import format_volume
 
 _ROW = 27
 _TEXT = 15
@@ -23,17 +24,6 @@ def volume_text(table: MeasurementTable | None, label: str) -> str:
     except UnknownSegmentError:
         return ""
     return "" if value is None else f"{format_volume(value)} ml"
-
-
-def format_volume(volume_ml: float) -> str:
-    """Return millilitres with the digits that mean something: one below 1000 ml, two below 10, three below 1.
-
-    >>> format_volume(1512.42), format_volume(25.2), format_volume(4.318), format_volume(0.0214)
-    ('1,512', '25.2', '4.32', '0.021')
-    """
-    size = abs(volume_ml)
-    digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
-    return f"{volume_ml:,.{digits}f}"
 
 
 def draw_legend(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
-from medseg.core.segment import Colour, Segment
+from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.reporting.planes import Plane, plane_of, sample_intensity, sample_labels
 
@@ -59,34 +59,44 @@ class Cut:
     only: int | None = None
 
 
-def draw_slice(volume: Volume, label_map: LabelMap, cut: Cut, scale: float, window: Window) -> RGB:
+@dataclass(frozen=True)
+class Style:
+    """The window (centre, width), and the numbers of segments shown as an outline with hardly any fill."""
+
+    window: Window
+    faint: frozenset[int] = frozenset()
+
+
+def draw_slice(volume: Volume, label_map: LabelMap, cut: Cut, scale: float, style: Style) -> RGB:
     """Draw a slice with its segments: (height, width, 3) at `scale` pixels a millimetre; outside the scan is background."""
     plane = plane_of(volume.geometry, cut.plane)
     left, top, right, bottom = cut.box_mm or (0.0, 0.0, *plane.size_mm)
     voxels = plane.voxels_of_pixels((left, top, right, bottom), scale * SUPERSAMPLING)
     grey = sample_intensity(plane.cut(volume.array, cut.index), voxels)
     flat = plane.cut(label_map.array, cut.index)
-    labels = sample_labels(flat if cut.only is None else np.where(flat == cut.only, flat, 0), voxels)
-    picture = paint(grey, labels, {segment.number: segment.rgb for segment in label_map.segments}, window)
+    labels, numbers = sample_labels(flat if cut.only is None else np.where(flat == cut.only, flat, 0), voxels)
+    picture = paint(grey, labels, [label_map[number] if number else None for number in numbers], style)
     return _averaged(picture)
 
 
 def paint(
-    grey: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], colours: Mapping[int, Colour], window: Window
+    grey: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], segments: Sequence[Segment | None], style: Style
 ) -> npt.NDArray[np.float32]:
-    """Blend segment colours over windowed grey values (NaN is background): translucent inside, clear at the edge."""
-    centre, width = window
+    """Blend segment colours over windowed grey values (NaN is background): translucent inside, clear at the edge.
+
+    `labels` are places in `segments`, whose first entry is None for background.
+    """
+    centre, width = style.window
     shade = np.clip((grey - (centre - width / 2)) / width, 0, 1) * 255
     picture = np.where(np.isnan(grey)[..., None], BACKGROUND, shade[..., None]).astype(np.float32)
-    numbers, dense = np.unique(labels, return_inverse=True)
-    dense = dense.reshape(labels.shape)
-    table = np.array([colours.get(int(number), (0, 0, 0)) for number in numbers], dtype=np.float32)
-    bright = table + (255 - table) * 0.15
+    table = np.array([(0, 0, 0) if segment is None else segment.rgb for segment in segments], dtype=np.float32)
+    fill = np.array([0.0 if s is None else 0.05 if s.number in style.faint else 0.22 for s in segments], dtype=np.float32)
     # The contour lies inside its segment, so two touching segments keep both lines
     reach = 2 * SUPERSAMPLING + 1
-    edge = (labels > 0) & ((ndimage.minimum_filter(dense, reach) != dense) | (ndimage.maximum_filter(dense, reach) != dense))
-    alpha = np.where(labels > 0, np.where(edge, 0.92, 0.22), 0.0).astype(np.float32)[..., None]
-    colour = np.where(edge[..., None], bright[dense], table[dense])
+    edge = (labels > 0) & ((ndimage.minimum_filter(labels, reach) != labels) | (ndimage.maximum_filter(labels, reach) != labels))
+    alpha = np.where(edge, np.float32(0.92), fill[labels])[..., None]
+    colour = table[labels]
+    colour[edge] += (255 - colour[edge]) * 0.15
     return np.asarray(picture * (1 - alpha) + colour * alpha)
 
 

@@ -13,6 +13,7 @@ from medseg.core.segment import Segment
 Index = tuple[int, int, int]
 
 _LESION_WORDS = ("tumour", "tumor", "lesion", "metasta", "nodule", "carcinoma", "sarcoma", "cyst", "gtv", "neoplasm", "cancer")
+_OUTER_WORDS = ("body", "skin", "torso", "trunk", "external", "outline")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,22 @@ def is_lesion(segment: Segment) -> bool:
     (True, False)
     """
     return segment.category == MORPHOLOGICALLY_ABNORMAL_STRUCTURE or any(word in segment.label.lower() for word in _LESION_WORDS)
+
+
+def outer_numbers(places: tuple[Place, ...]) -> frozenset[int]:
+    """Return the numbers of segments that enclose (nearly) all others, such as the body outline: shown as a hull."""
+    if len(places) < 2:
+        return frozenset()
+    first = np.min([place.first for place in places], axis=0)
+    last = np.max([place.last for place in places], axis=0)
+    found = set()
+    for place in places:
+        extent = (np.array(place.last) - place.first + 1) / (last - first + 1)
+        encloses = bool((extent >= 0.9).all()) and place.voxels > max(other.voxels for other in places if other is not place)
+        named = any(word in place.segment.label.lower() for word in _OUTER_WORDS) and bool((extent >= 0.6).all())
+        if (encloses or named) and not is_lesion(place.segment):
+            found.add(place.segment.number)
+    return frozenset(found)
 
 
 def find_places(label_map: LabelMap) -> tuple[Place, ...]:

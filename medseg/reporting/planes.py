@@ -93,7 +93,7 @@ class Plane:
         x = (column + 0.5) * self.column_mm + (row + 0.5) * self.lean_mm + max(0.0, -self.lean_mm) * rows
         return x, (row + 0.5) * self.row_mm
 
-    def voxels_of_pixels(self, box_mm: tuple[float, float, float, float], pixels_per_mm: float) -> npt.NDArray[np.float64]:
+    def voxels_of_pixels(self, box_mm: tuple[float, float, float, float], pixels_per_mm: float) -> npt.NDArray[np.float32]:
         """Return (2, height, width) fractional rows and columns below the pixels of a box (left, top, right, bottom) in mm."""
         left, top, right, bottom = box_mm
         width, height = max(1, round((right - left) * pixels_per_mm)), max(1, round((bottom - top) * pixels_per_mm))
@@ -102,7 +102,7 @@ class Plane:
         row = y / self.row_mm
         offset = row * self.lean_mm + max(0.0, -self.lean_mm) * self.shape[0]
         column = (x[None, :] - offset[:, None]) / self.column_mm
-        return np.stack([np.broadcast_to(row[:, None], column.shape) - 0.5, column - 0.5])
+        return np.stack([np.broadcast_to(row[:, None], column.shape) - 0.5, column - 0.5]).astype(np.float32)
 
 
 def plane_of(geometry: Geometry, name: str) -> Plane:
@@ -125,7 +125,7 @@ def plane_of(geometry: Geometry, name: str) -> Plane:
     return Plane(name, (columns, rows, across), flips, (geometry.shape[rows], geometry.shape[columns]), column_mm, row_mm, lean_mm)
 
 
-def sample_intensity(flat: npt.NDArray[Any], voxels: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+def sample_intensity(flat: npt.NDArray[Any], voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Interpolate a slice linearly at fractional (row, column); NaN outside the slice."""
     values = np.nan_to_num(np.asarray(flat, dtype=np.float32), nan=0.0, posinf=3e38, neginf=-3e38)
     shown = ndimage.map_coordinates(values, voxels, order=1, mode="nearest", output=np.float32)
@@ -133,29 +133,31 @@ def sample_intensity(flat: npt.NDArray[Any], voxels: npt.NDArray[np.float64]) ->
     return np.asarray(shown)
 
 
-def sample_labels(flat: npt.NDArray[Any], voxels: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Give each pixel the segment (or background) with the largest linearly interpolated share; 0 outside the slice."""
+def sample_labels(flat: npt.NDArray[Any], voxels: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int32], list[int]]:
+    """Give each pixel the segment (or background) with the largest linearly interpolated share; background outside the slice.
+
+    Returns the pixels as places in a list of segment numbers, and that list; its first entry is 0, background.
+    """
     best = ndimage.map_coordinates((flat == 0).astype(np.float32), voxels, order=1, mode="nearest")
-    winner = np.zeros(best.shape, dtype=np.int64)
-    for number in np.unique(flat):
-        if number == 0:
-            continue
+    winner = np.zeros(best.shape, dtype=np.int32)
+    numbers = [0, *(int(number) for number in np.unique(flat) if number)]
+    for place, number in enumerate(numbers[1:], start=1):
         mask = flat == number
         window = _pixels_near(mask, voxels)
         share = ndimage.map_coordinates(mask.astype(np.float32), voxels[(slice(None), *window)], order=1, mode="nearest")
         more = share > best[window]
         best[window][more] = share[more]
-        winner[window][more] = int(number)
+        winner[window][more] = place
     winner[~_inside(flat.shape, voxels)] = 0
-    return winner
+    return winner, numbers
 
 
-def _inside(shape: tuple[int, ...], voxels: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+def _inside(shape: tuple[int, ...], voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     row, column = voxels
     return np.asarray((row >= -0.5) & (row <= shape[0] - 0.5) & (column >= -0.5) & (column <= shape[1] - 0.5))
 
 
-def _pixels_near(mask: npt.NDArray[np.bool_], voxels: npt.NDArray[np.float64]) -> tuple[slice, slice]:
+def _pixels_near(mask: npt.NDArray[np.bool_], voxels: npt.NDArray[np.float32]) -> tuple[slice, slice]:
     """The window of pixels that a mask can reach: rows exactly, columns over all rows (they lean in a sheared grid)."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     row = voxels[0][:, 0]

@@ -79,7 +79,8 @@ def _span(start, step, shape):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _cast_rows(field, level, origin, down, across, step, depth, gradients, first, stop):  # type: ignore[no-untyped-def]
+def _cast_rows(field, level, rays, depth, gradients, first, stop):  # type: ignore[no-untyped-def]
+    origin, down, across, step = rays[0], rays[1], rays[2], rays[3]
     start = np.empty(3)
     for row in range(first, stop):
         for column in range(depth.shape[1]):
@@ -127,7 +128,8 @@ def cast_rays(field: npt.NDArray[np.float32], level: float, affine: FloatArray, 
     down, across = matrix @ (-camera.up * camera.pixel_mm), matrix @ (camera.right * camera.pixel_mm)
     if height and width:
         packed = np.ascontiguousarray(field)
-        in_slabs(lambda a, b: _cast_rows(packed, level, origin, down, across, step * step_mm, depth, gradients, a, b), height)
+        rays = np.stack([origin, down, across, step * step_mm])
+        in_slabs(lambda start, stop: _cast_rows(packed, level, rays, depth, gradients, start, stop), height)
     axes = np.stack([camera.right, camera.up, -camera.forward])
     normals = -(gradients.reshape(-1, 3) @ (axes @ matrix.T).T.astype(np.float32)).reshape(gradients.shape)
     normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-12)

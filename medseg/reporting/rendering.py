@@ -15,7 +15,7 @@ from medseg.core.label_map import LabelMap
 from medseg.core.measurement import MeasurementTable
 from medseg.reporting.canvas import FAINT, Canvas
 from medseg.reporting.legend import draw_legend
-from medseg.reporting.places import Place, find_places, is_lesion
+from medseg.reporting.places import Place, find_places, is_lesion, outer_numbers
 
 if TYPE_CHECKING:
     from medseg.reporting.ray_casting import Camera, Hits
@@ -32,8 +32,7 @@ _VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
     "inferior": ((0, 0, 1), (0, 1, 0)),
     "oblique": ((0.5, -0.82, -0.28), (0, 0, 1)),
 }
-_OUTER_WORDS = ("body", "skin", "torso", "trunk", "external", "patient_outline")
-_LEGEND_WIDTH = 250
+_LEGEND_WIDTH = 290
 _SUPERSAMPLING = 2
 _NEUTRAL = np.array([[16, 20, 27], [34, 41, 52]], dtype=np.float32)  # top and bottom of the backdrop
 _ROUND_LENGTHS_MM = (5, 10, 20, 50, 100, 200)
@@ -43,7 +42,7 @@ _ROUND_LENGTHS_MM = (5, 10, 20, 50, 100, 200)
 class _Layer:
     place: Place
     hits: Hits
-    is_translucent: bool
+    least_opacity: float
 
 
 def render_3d_png(
@@ -108,15 +107,15 @@ def _scene(label_map: LabelMap, places: tuple[Place, ...], camera: Camera) -> np
     from medseg.reporting.ray_casting import cast_rays
     from medseg.reporting.surfaces import smooth_field
 
-    glass_numbers = _glass(places)
+    clearness = _glass(places)
     depth = np.full((camera.height, camera.width), np.inf, dtype=np.float32)
     picture = np.repeat(_backdrop(camera.height, 1), camera.width, axis=1)
     glass: list[_Layer] = []
     for place in places:
         field = smooth_field(label_map, place)
         hits = cast_rays(field.values, field.level, field.affine, camera)
-        if place.segment.number in glass_numbers:
-            glass.append(_Layer(place, hits, True))
+        if place.segment.number in clearness:
+            glass.append(_Layer(place, hits, clearness[place.segment.number]))
             continue
         window = _window(hits)
         nearer = hits.depth_mm < depth[window]
@@ -129,7 +128,7 @@ def _scene(label_map: LabelMap, places: tuple[Place, ...], camera: Camera) -> np
         seen = np.isfinite(layer.hits.depth_mm) & (layer.hits.depth_mm < depth[window])
         normals = layer.hits.normals[seen]
         # Glass is clear where it faces the viewer and shows its outline where it turns away
-        alpha = (0.10 + 0.55 * (1 - np.clip(normals[:, 2:], 0, 1)) ** 2.2).astype(np.float32)
+        alpha = (layer.least_opacity + 0.55 * (1 - np.clip(normals[:, 2:], 0, 1)) ** 2.2).astype(np.float32)
         picture[window][seen] = picture[window][seen] * (1 - alpha) + _shaded(layer.place, normals) * alpha
     return picture
 
@@ -139,21 +138,13 @@ def _window(hits: Hits) -> tuple[slice, slice]:
     return slice(hits.top, hits.top + height), slice(hits.left, hits.left + width)
 
 
-def _glass(places: tuple[Place, ...]) -> set[int]:
-    """The segments to see through: the outer one, and every one around a lesion."""
-    first = np.min([place.first for place in places], axis=0)
-    last = np.max([place.last for place in places], axis=0)
-    found = set()
+def _glass(places: tuple[Place, ...]) -> dict[int, float]:
+    """The segments to see through and their least opacity: the outer one, and every one around a lesion."""
+    found = dict.fromkeys(outer_numbers(places), 0.08)
+    lesions = [place for place in places if is_lesion(place.segment)]
     for place in places:
-        others = [other for other in places if other is not place]
-        if not others or is_lesion(place.segment):
-            continue
-        extent = (np.array(place.last) - place.first + 1) / (last - first + 1)
-        named = any(word in place.segment.label.lower() for word in _OUTER_WORDS)
-        encloses_all = bool((extent >= 0.9).all()) and place.voxels > max(other.voxels for other in others)
-        around_lesion = any(is_lesion(other.segment) and _holds(place, other) for other in others)
-        if encloses_all or around_lesion or (named and bool((extent >= 0.6).all())):
-            found.add(place.segment.number)
+        if place not in lesions and any(_holds(place, lesion) for lesion in lesions):
+            found.setdefault(place.segment.number, 0.26)
     return found
 
 
@@ -195,9 +186,14 @@ def _backdrop(height: int, width: int) -> npt.NDArray[np.float32]:
 def _annotate(canvas: Canvas, camera: Camera, room: int) -> None:
     """Letters at the edges where the picture's axes are patient axes, and a scale bar (true everywhere: parallel rays)."""
     height = canvas.height
-    places = ((camera.right, room - 14, height / 2), (-camera.right, 14, height / 2), (camera.up, room / 2, 18), (-camera.up, room / 2, height - 18))
-    for direction, x, y in places:
-        canvas.text(nearest_letters(direction), x, y, size=18, align="center", bold=True)
+    places = (
+        (camera.right, room - 14, height / 2),
+        (-camera.right, 14, height / 2),
+        (camera.up, room / 2, 18),
+        (-camera.up, room / 2, height - 18),
+    )
+    for (direction, x, y), align in zip(places, ("right", "left", "center", "center"), strict=True):
+        canvas.text(nearest_letters(direction), x, y, size=18, align=align, bold=True)
     pixel_mm = camera.pixel_mm * _SUPERSAMPLING
     fitting = [length for length in _ROUND_LENGTHS_MM if length / pixel_mm <= 0.3 * room]
     if fitting:

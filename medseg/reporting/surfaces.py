@@ -13,7 +13,7 @@ from medseg.reporting.places import Place
 
 _LONGEST_AXIS = 160  # cells: more than the pixels of a picture can show, and 16 MB at most
 _PAD = 3  # empty cells around a segment: the smoothed surface is closed, also where the scan cut it
-_LEAST_SIGMA = 0.8  # cells
+_SIGMA = 1.5  # cells; less for what is only a few cells thick
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def smooth_field(label_map: LabelMap, place: Place) -> Field:
     factors = np.maximum(1, np.floor(cell_mm / spacing + 0.5).astype(int))
     share = _block_means(label_map, place, factors)
     cells_mm = spacing * factors
-    sigma = np.maximum(_LEAST_SIGMA, 0.55 * float(cells_mm.max()) / cells_mm)
+    thinnest = float(min(share.shape))
+    sigma = min(_SIGMA, max(0.6, thinnest / 8)) * np.maximum(1.0, 0.7 * float(cells_mm.max()) / cells_mm)
     values = np.pad(share, [(_PAD + int(np.ceil(2 * s)),) * 2 for s in sigma])
     pads = np.array([_PAD + int(np.ceil(2 * s)) for s in sigma])
     amount = float(share.sum())
@@ -62,7 +63,8 @@ def _block_means(label_map: LabelMap, place: Place, factors: npt.NDArray[np.int_
         counts = slab.sum(axis=2, dtype=np.float32)
         counts = np.add.reduceat(counts, np.arange(0, part.shape[0], fi), axis=0)
         means[:, :, k] = np.add.reduceat(counts, np.arange(0, part.shape[1], fj), axis=1)
-    return means / np.float32(fi * fj * fk)
+    means /= np.float32(fi * fj * fk)
+    return means
 
 
 def _level(values: npt.NDArray[np.float32], amount: float) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,12 @@ PixelArray = npt.NDArray[np.integer[Any]]
 
 _NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 _JPEG = frozenset({"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"})
+_JPEG_LS = frozenset({"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"})
+_END_OF_IMAGE = b"\xff\xd9"
 _PIXEL_DATA = 0x7FE00010
 _ITEM, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE0DD
 _BITS = (8, 16, 32)
+_FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC2, 0xC3, 0xF7})  # start of frame: JPEG baseline to lossless, JPEG-LS
 # pydicom tries every decoder it finds; the first of these is the one that reports damage best
 _PREFERRED = ("pylibjpeg", "pyjpegls", "pydicom", "pillow")
 
@@ -111,10 +113,32 @@ def _used_bits(values: PixelArray, header: SliceHeader) -> PixelArray:
 def _compressed(header: SliceHeader) -> PixelArray:
     whole = read_whole(header.path, header.transfer_syntax)
     data = whole[header.pixels.offset :]
-    fragments = _fragments(data, header)
-    if header.transfer_syntax in _JPEG:
-        return _jpeg(b"".join(fragments), header)
-    return _by_pydicom(fragments, header)
+    stream = b"".join(_fragments(data, header))  # the one frame may be cut into several fragments
+    size = codestream_size(stream)
+    if size is not None and size != (header.rows, header.columns):
+        # asked before decoding: a damaged size would have the codec fill gigabytes
+        raise UnreadableFileError(f"{header.path}: the compressed image is {size}, its header says {(header.rows, header.columns)}")
+    if header.transfer_syntax in _JPEG_LS and _END_OF_IMAGE not in stream[-16:]:
+        # asked before decoding: the codec needs seconds to notice
+        raise UnreadableFileError(f"{header.path}: compressed pixel data has no end: copy the file again")
+    return _jpeg(stream, header) if header.transfer_syntax in _JPEG else _by_pydicom(stream, header)
+
+
+def codestream_size(stream: bytes) -> tuple[int, int] | None:
+    """Return (rows, columns) that a JPEG, JPEG-LS or JPEG 2000 stream names, None where it names none (RLE)."""
+    if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 24:
+        right, lower, left, upper = struct.unpack_from(">LLLL", stream, 8)
+        return lower - upper, right - left
+    if stream[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(stream) and stream[at] == 0xFF:
+        marker, length = stream[at + 1], int.from_bytes(stream[at + 2 : at + 4], "big")
+        if marker in _FRAME_MARKERS:
+            rows, columns = struct.unpack_from(">HH", stream, at + 5)
+            return rows, columns
+        at += 2 + length
+    return None
 
 
 def _fragments(data: bytes, header: SliceHeader) -> list[bytes]:
@@ -142,7 +166,7 @@ def _fragments(data: bytes, header: SliceHeader) -> list[bytes]:
     return pieces[1:]  # the first is the offset table
 
 
-def _by_pydicom(fragments: list[bytes], header: SliceHeader) -> PixelArray:
+def _by_pydicom(stream: bytes, header: SliceHeader) -> PixelArray:
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
 
@@ -153,12 +177,9 @@ def _by_pydicom(fragments: list[bytes], header: SliceHeader) -> PixelArray:
     plugins = [name for name in _PREFERRED if name in decoder.available_plugins]
     if not plugins:
         raise _missing(header)
-    # RLE of one frame is always one fragment; a frame of the others may be cut into several, which belong together
-    source = encapsulate([b"".join(fragments)], has_bot=False)
+    source = encapsulate([stream], has_bot=False)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            values, _ = decoder.as_array(source, raw=True, decoding_plugin=plugins[0], **_decoding_options(header))
+        values, _ = decoder.as_array(source, raw=True, decoding_plugin=plugins[0], **_decoding_options(header))
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException as err:

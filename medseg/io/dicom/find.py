@@ -115,7 +115,7 @@ class _Found:
             self.groups.setdefault(key, []).append(header)
 
     def series(self, top: str) -> list[Series]:
-        counts = dict(self.skipped + self.objects)
+        counts = dict(self.skipped + self.objects + Counter({"unreadable DICOM file": len(self.unreadable)}))
         result = []
         for (uid, _), headers in self.groups.items():
             modality = Counter(header.modality for header in headers).most_common(1)[0][0]

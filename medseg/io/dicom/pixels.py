@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.core.errors import InputError, UnreadableFileError
+from medseg.core.errors import InputError, MedsegError, UnreadableFileError
 from medseg.core.finding import Finding, Severity
 from medseg.io.dicom.codecs import PixelArray, stored_frame
 from medseg.io.dicom.header import SliceHeader
 
-_INT16 = np.iinfo(np.int16)
-_EXACT_IN_FLOAT32 = 1 << 24  # whole numbers beyond this lose digits in float32
+_DIGITS_OF_FLOAT32 = 24  # whole numbers of more bits lose digits in float32
 
 
 class _TooWideError(Exception):
@@ -26,21 +26,30 @@ class _TooWideError(Exception):
 def read_pixels(slices: Sequence[SliceHeader], threads: int = 1) -> tuple[npt.NDArray[Any], tuple[Finding, ...]]:
     """Return the rescaled intensities of slices, C-contiguous (k,j,i), and findings on padding.
 
-    int16 where every slope is 1, every intercept whole and the values fit, float32 otherwise (int32 where whole numbers
-    would lose digits). Each slice has its own rescale. Padding stays as stored, except where a signed padding value was
+    int16 where every slope is 1, every intercept whole and the values fit, float32 otherwise (int32 or float64 where whole
+    numbers would lose digits). Each slice has its own rescale. Padding stays as stored, except where a signed padding value was
     written as unsigned, which would read as a huge intensity. Raises UnreadableFileError naming file and slice.
     """
     shape = (len(slices), slices[0].rows, slices[0].columns)
     wrapped = {k: header.padding for k, header in enumerate(slices) if is_wrapped_padding(header)}
     whole = all(_rescale(header)[0] == 1 and _rescale(header)[1].is_integer() for header in slices)
-    for dtype in (np.int16, np.int32, np.float32) if whole else (np.float32,):
-        array = _allocate(shape, np.dtype(dtype))
+    for dtype in _candidates(whole, max(header.bits_stored for header in slices)):
+        array = _allocate(shape, dtype)
         try:
-            padded = _fill(array, slices, wrapped, threads)
+            with warnings.catch_warnings():  # of pydicom, on harmless oddities of padding; they may quote the header
+                warnings.simplefilter("ignore")
+                padded = _fill(array, slices, wrapped, threads)
         except _TooWideError:
             continue
         return array, _padding_findings(slices, padded, wrapped)
-    raise InputError("intensities fit no supported type")  # pragma: no cover - float32 takes all
+    raise InputError("intensities fit no supported type")  # pragma: no cover - the last candidate takes all
+
+
+def _candidates(whole: bool, bits_stored: int) -> list[np.dtype[Any]]:
+    if not whole:
+        return [np.dtype(np.float32)]
+    wide = [np.int32, np.float64] if bits_stored > _DIGITS_OF_FLOAT32 else [np.float32]
+    return [np.dtype(np.int16), *map(np.dtype, wide)]
 
 
 def is_wrapped_padding(header: SliceHeader) -> bool:
@@ -56,10 +65,15 @@ def is_wrapped_padding(header: SliceHeader) -> bool:
 
 
 def same_pixels(one: SliceHeader, other: SliceHeader) -> bool:
-    """Whether two slices hold the same intensities, however they are encoded."""
+    """Whether two slices hold the same intensities, however they are encoded; False where either cannot be decoded."""
     if (one.rows, one.columns) != (other.rows, other.columns) or _rescale(one) != _rescale(other):
         return False
-    return bool(np.array_equal(stored_frame(one), stored_frame(other)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return bool(np.array_equal(stored_frame(one), stored_frame(other)))
+        except MedsegError:
+            return False
 
 
 def _fill(array: npt.NDArray[Any], slices: Sequence[SliceHeader], wrapped: dict[int, int | None], threads: int) -> list[int]:
@@ -93,8 +107,6 @@ def _rescale_into(target: npt.NDArray[Any], stored: PixelArray, header: SliceHea
     limits = np.iinfo(target.dtype)
     if lowest < limits.min or highest > limits.max:
         raise _TooWideError
-    if target.dtype != np.int16 and max(-lowest, highest) < _EXACT_IN_FLOAT32 and header.bits_stored <= 24:
-        raise _TooWideError  # float32 holds these exactly and is what wide intensities come as
     wide = stored if intercept == 0 else stored.astype(np.int64) + int(intercept)
     np.copyto(target, wide, casting="unsafe")
 

@@ -96,7 +96,9 @@ def confidence_connected(volume: Volume, params: ConfidenceConnectedParams) -> L
     values = image[tuple(seeds.T)]
     mean, std = flood.seed_mean_std(image, seeds, params.initial_radius_voxels)
     if not np.isfinite(mean):
-        raise InputError("confidence-connected: the voxels around the seeds hold NaN or infinity; move the seeds or choose a smaller radius")
+        raise InputError(
+            "confidence-connected: the voxels around the seeds hold NaN or infinity; move the seeds or choose a smaller radius"
+        )
     limits = _limits(values, mean, std, params.multiplier)
     mask = flood.flood(image, seeds, *limits, params.connectivity)
     for _ in range(params.iterations):
@@ -114,12 +116,10 @@ def _limits(values: npt.NDArray[Any], mean: float, std: float, multiplier: float
     """Mean ± multiplier standard deviations, widened to hold every seed."""
     reach = multiplier * std if std > 0 else 0.0
     lower, upper = min(mean - reach, float(values.min())), max(mean + reach, float(values.max()))
-    return (lower, upper) if values.dtype.kind == "f" else (math.trunc(lower), math.trunc(upper))
+    return (lower, upper) if values.dtype.kind == "f" else (float(math.trunc(lower)), float(math.trunc(upper)))
 
 
-def _check_seed_values(
-    volume: Volume, seeds: list[Point], index: npt.NDArray[np.int64], limits: tuple[float, float]
-) -> list[Finding]:
+def _check_seed_values(volume: Volume, seeds: list[Point], index: npt.NDArray[np.int64], limits: tuple[float, float]) -> list[Finding]:
     """One finding for each seed outside the limits; raises ParameterError where all are."""
     values = volume.array[tuple(index.T)]
     # the kernel compares in the precision of the image, so a limit of 0.1 keeps a float32 voxel written as 0.1

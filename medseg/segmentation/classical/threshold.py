@@ -156,7 +156,12 @@ def _otsu_thresholds(image: npt.NDArray[Any], classes: int, method_name: str) ->
             f"{method_name}: {different} different finite intensities cannot be parted into {classes} classes; "
             "look at the scan, or choose fewer classes or a wider range"
         )
-    return [float(value) for value in histogram.otsu_thresholds(values, counts, classes)]
+    found = [float(value) for value in histogram.otsu_thresholds(values, counts, classes)]
+    if image.dtype.kind in "bui" and image.dtype.itemsize <= 2:
+        return found
+    # a bin was counted as a whole, so the cut is its upper edge; told is the greatest intensity of the scan below that
+    half_bin = float(values[-1] - values[0]) / (len(values) - 1) / 2
+    return [float(image[image < np.float64(value + half_bin)].max()) for value in found]
 
 
 def _around(dtype: np.dtype[Any], value: float) -> tuple[float, float]:

@@ -85,9 +85,7 @@ def watershed(volume: Volume, params: WatershedParams) -> LabelMap:
     return label_map_on(volume, labels, segments)
 
 
-def _relief(
-    image: npt.NDArray[Any], geometry: Geometry, params: WatershedParams
-) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
+def _relief(image: npt.NDArray[Any], geometry: Geometry, params: WatershedParams) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8] | None]:
     """What is flooded, (k,j,i), and where it can be flooded (None: everywhere)."""
     finite = None
     if image.dtype.kind == "f" and not (np.isfinite(image.min()) and np.isfinite(image.max())):
@@ -99,20 +97,26 @@ def _relief(
     return (image if params.relief == "intensity" else gradient_magnitude_mm(image, geometry)), finite
 
 
-def gradient_magnitude_mm(image: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[Any]:
-    """Return the gradient magnitude (intensity per mm) of an array (k,j,i): central differences, one-sided at the border."""
+def gradient_magnitude_mm(image: npt.NDArray[Any], geometry: Geometry) -> npt.NDArray[np.float32]:
+    """Return the gradient magnitude (intensity per mm, float32) of an array (k,j,i).
+
+    Central differences; at the border the difference to the voxel itself is taken over two steps, as in ITK.
+    """
     from medseg.kernels import filters
 
     i, j, k = geometry.spacing_mm
     if not geometry.is_sheared:
         return filters.gradient_magnitude(image, (k, j, i))
-    inverse = np.linalg.inv(geometry.affine[:3, :3])
-    image = image.astype(np.result_type(image.dtype, np.float32), copy=False)
-    steps = [np.gradient(image, axis=2 - axis) if image.shape[2 - axis] > 1 else np.zeros_like(image) for axis in range(3)]
-    squares = np.zeros_like(image)
-    for world in range(3):
-        squares += sum(step * image.dtype.type(inverse[axis, world]) for axis, step in enumerate(steps)) ** 2
-    return np.asarray(np.sqrt(squares))
+    per_mm = np.linalg.inv(geometry.affine[:3, :3]).astype(np.float32) / 2
+    wide = np.pad(image.astype(np.float32, copy=False), 1, mode="edge")
+    inner = slice(1, -1)
+    changes = (
+        wide[inner, inner, 2:] - wide[inner, inner, :-2],
+        wide[inner, 2:, inner] - wide[inner, :-2, inner],
+        wide[2:, inner, inner] - wide[:-2, inner, inner],
+    )
+    along = (sum(change * per_mm[axis, world] for axis, change in enumerate(changes)) for world in range(3))
+    return np.asarray(np.sqrt(sum(np.square(part) for part in along)), dtype=np.float32)
 
 
 def _markers(volume: Volume, params: WatershedParams) -> tuple[npt.NDArray[Any], list[Segment], int]:
@@ -148,7 +152,9 @@ def _checked_markers(volume: Volume, markers: LabelMap | None) -> tuple[Segment,
         return ()
     if not markers.geometry.matches(volume.geometry):
         raise GeometryMismatchError(
-            "watershed: markers lie on another grid than the scan; restore them onto the scan's grid first", volume.geometry, markers.geometry
+            "watershed: markers lie on another grid than the scan; restore them onto the scan's grid first",
+            volume.geometry,
+            markers.geometry,
         )
     if not markers.array.any():
         raise InputError("watershed: the markers hold no voxel; mark at least one structure")

@@ -1,0 +1,219 @@
+"""MetaImage (.mha, .mhd with a data file): the format of ITK.
+
+Source: MetaIO documentation, https://itk.org/Wiki/ITK/MetaIO/Documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from medseg.core.errors import GeometryError, OutputVerificationError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.finding import Finding, Severity
+from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
+from medseg.core.volume import Volume
+from medseg.io.atomic import write_verified
+from medseg.io.grid import grid_findings
+from medseg.io.stored import StoredImage
+from medseg.io.stream import ZlibWriter, chunks_of, differs_from, open_file, open_stream
+from medseg.io.values import Array
+from medseg.io.voxels import count_voxels, detached_file, padding_findings, read_array
+
+_MOST_LINES = 1000
+_DTYPES = {
+    "MET_CHAR": "i1",
+    "MET_UCHAR": "u1",
+    "MET_SHORT": "i2",
+    "MET_USHORT": "u2",
+    "MET_INT": "i4",
+    "MET_UINT": "u4",
+    "MET_LONG": "i4",
+    "MET_ULONG": "u4",
+    "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8",
+    "MET_FLOAT": "f4",
+    "MET_DOUBLE": "f8",
+}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items() if "LONG" not in name or dtype[1] == "8"}
+_OTHER_NAMES = {
+    "position": "offset",
+    "origin": "offset",
+    "orientation": "transformmatrix",
+    "rotation": "transformmatrix",
+    "elementbyteordermsb": "binarydatabyteordermsb",
+}
+_TO_RAS = np.array([-1.0, -1.0, 1.0])
+
+
+def read_stored(path: str | Path) -> StoredImage:
+    """Read voxels and grid.
+
+    Raises UnreadableFileError (cut short, corrupted), UnsupportedFormatError (not 3D, channels), GeometryError (no spacing).
+    """
+    path = Path(path)
+    fields, offset = _read_fields(path)
+    geometry, findings = _geometry_of(fields, path.name)
+    dtype = _dtype_of(fields, path.name)
+    data, offset = _data_place(fields, offset, path, count_voxels(geometry.shape, path.name) * dtype.itemsize)
+    with open_stream(data, "zlib" if _is_true(fields, "compresseddata") else "raw", offset) as stream:
+        array = read_array(stream, geometry.shape, dtype)
+        findings += padding_findings(stream.finish())
+    return StoredImage(path, "MetaImage", array, geometry, tuple(findings))
+
+
+def _read_fields(path: Path) -> tuple[dict[str, str], int]:
+    """The fields, names in lower case without underscores, and where the header ends."""
+    fields: dict[str, str] = {}
+    with open_file(path) as file:
+        for _ in range(_MOST_LINES):
+            name, equals, value = file.readline(1 << 16).decode("latin-1").partition("=")
+            if not equals:
+                break
+            key = name.strip().lower().replace("_", "")
+            fields[_OTHER_NAMES.get(key, key)] = value.strip()
+            if key == "elementdatafile":
+                return fields, file.tell()
+    raise UnreadableFileError(f"{path.name} is no complete MetaImage file: its header has no ElementDataFile")
+
+
+def _numbers(fields: Mapping[str, str], key: str, count: int, name: str) -> list[float]:
+    try:
+        values = [float(part) for part in fields[key].split()]
+    except (KeyError, ValueError) as err:
+        raise UnreadableFileError(f"{name}: the header field {key} is missing or holds no numbers") from err
+    if len(values) != count:
+        raise UnreadableFileError(f"{name}: the header field {key} holds {len(values)} numbers instead of {count}")
+    return values
+
+
+def _geometry_of(fields: Mapping[str, str], name: str) -> tuple[Geometry, list[Finding]]:
+    if fields.get("ndims") != "3" or fields.get("elementnumberofchannels", "1") != "1":
+        what = f"{fields.get('ndims', '?')}D, {fields.get('elementnumberofchannels', '1')} values a voxel"
+        raise UnsupportedFormatError(f"{name} holds {what}; medseg reads 3D volumes with one value a voxel: split it first")
+    sizes = _numbers(fields, "dimsize", 3, name)
+    if not all(size >= 1 and size == int(size) for size in sizes):
+        raise UnreadableFileError(f"{name}: its header declares the impossible extents {fields['dimsize']!r}")
+    if "elementspacing" not in fields:
+        raise GeometryError(f"{name} has no ElementSpacing: the size of its voxels is unknown; write it again with its spacing")
+    findings = []
+    matrix = np.eye(3)
+    if "transformmatrix" in fields:
+        matrix = np.array(_numbers(fields, "transformmatrix", 9, name)).reshape(3, 3)
+    else:
+        message = "the file has no TransformMatrix: volumes are right, but left and right, front and back are a guess (LPS, as ITK guesses)"
+        findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
+    affine = np.eye(4)
+    # a row of the TransformMatrix is the direction of an axis: the transpose of ITK's direction
+    affine[:3, :3] = matrix.T * _numbers(fields, "elementspacing", 3, name) * _TO_RAS[:, None]
+    affine[:3, 3] = np.array(_numbers(fields, "offset", 3, name) if "offset" in fields else (0, 0, 0)) * _TO_RAS
+    try:
+        geometry = Geometry((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)
+    except GeometryError as err:
+        raise type(err)(f"{name}: {err}") from err
+    return geometry, [*findings, *grid_findings(geometry)]
+
+
+def _dtype_of(fields: Mapping[str, str], name: str) -> np.dtype[Any]:
+    if not _is_true(fields, "binarydata", "true"):
+        raise UnsupportedFormatError(f"{name} holds its voxels as text; write it as binary data")
+    kind = fields.get("elementtype", "")
+    if kind not in _DTYPES:
+        raise UnsupportedFormatError(f"{name} holds voxels of type {kind or 'unknown'}; medseg reads real numbers: convert it first")
+    return np.dtype(_DTYPES[kind]).newbyteorder(">" if _is_true(fields, "binarydatabyteordermsb") else "<")
+
+
+def _is_true(fields: Mapping[str, str], key: str, default: str = "false") -> bool:
+    return fields.get(key, default).lower() in ("true", "1", "yes")
+
+
+def _data_place(fields: Mapping[str, str], offset: int, path: Path, needed: int) -> tuple[Path, int]:
+    """The file and byte where the voxels begin; files elsewhere than beside or below the header are refused."""
+    target = fields["elementdatafile"]
+    if target.upper() == "LOCAL":
+        return path, offset
+    if target.upper().startswith("LIST") or "%" in target:
+        raise UnsupportedFormatError(f"{path.name} spreads its voxels over several files; join them into one file")
+    data = detached_file(path, target)
+    header_size = int(_numbers(fields, "headersize", 1, path.name)[0]) if "headersize" in fields else 0
+    if header_size == -1:  # the voxels are the last bytes of the file
+        header_size = data.stat().st_size - needed
+    if header_size < 0:
+        raise UnreadableFileError(f"{data.name} is cut short: it holds fewer than {needed:,} bytes; copy or download the file again")
+    return data, header_size
+
+
+def write_metaimage(value: Volume | LabelMap, path: str | Path, overwrite: bool = False) -> Path:
+    """Write a compressed .mha, read it back and compare every voxel."""
+    path = Path(path)
+    array = value.array.astype(np.float32) if value.array.dtype == np.float16 else value.array
+    before, after = _header(value.geometry, array.dtype)
+
+    def write(temporary: Path) -> None:
+        with temporary.open("xb") as file:
+            _write(file, before, after, array)
+
+    def verify(temporary: Path) -> None:
+        stored_fields, offset = _read_fields(temporary)
+        got, _ = _geometry_of(stored_fields, path.name)
+        same = np.array_equal(got.affine, _as_written(value.geometry)) and got.shape == value.geometry.shape
+        with open_stream(temporary, "zlib", offset) as stream:
+            if not same or _dtype_of(stored_fields, path.name).newbyteorder("=") != array.dtype or differs_from(stream, array):
+                raise OutputVerificationError(f"{path}: what was read back is not what was written; check the disk and try again")
+            stream.finish()
+
+    return write_verified(path, write, verify, overwrite)
+
+
+def _write(file: BinaryIO, before: bytes, after: bytes, array: Array) -> None:
+    """The size of the compressed voxels stands before them, so it is filled in at the end."""
+    file.write(before + b" " * 20 + after)
+    packed = ZlibWriter(file)
+    for chunk in chunks_of(array):
+        packed.write(chunk)
+    packed.close()
+    size = file.tell() - len(before) - 20 - len(after)
+    file.seek(len(before))
+    file.write(f"{size:<20}".encode("ascii"))
+
+
+def _header(geometry: Geometry, dtype: np.dtype[Any]) -> tuple[bytes, bytes]:
+    matrix, spacing, offset = _parts(geometry)
+    lines = [
+        "ObjectType = Image",
+        "NDims = 3",
+        "BinaryData = True",
+        "BinaryDataByteOrderMSB = False",
+        "CompressedData = True",
+        "CompressedDataSize = ",
+        f"TransformMatrix = {_joined(matrix.ravel())}",
+        f"Offset = {_joined(offset)}",
+        "CenterOfRotation = 0 0 0",
+        f"ElementSpacing = {_joined(spacing)}",
+        f"DimSize = {' '.join(str(n) for n in geometry.shape)}",
+        f"ElementType = {_NAMES[dtype.newbyteorder('=')]}",
+        "ElementDataFile = LOCAL",
+    ]
+    before = "\n".join(lines[:6])
+    return before.encode("ascii"), ("\n" + "\n".join(lines[6:]) + "\n").encode("ascii")
+
+
+def _joined(values: Any) -> str:
+    return " ".join(repr(float(value)) for value in values)
+
+
+def _parts(geometry: Geometry) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    matrix = (geometry.direction * _TO_RAS[:, None]).T + 0.0
+    return matrix, np.array(geometry.spacing_mm), np.array(geometry.origin_mm) * _TO_RAS + 0.0
+
+
+def _as_written(geometry: Geometry) -> np.ndarray[Any, Any]:
+    """The affine as direction times spacing, which may differ from it in the last bit."""
+    matrix, spacing, offset = _parts(geometry)
+    affine = np.eye(4)
+    affine[:3, :3] = matrix.T * spacing * _TO_RAS[:, None]
+    affine[:3, 3] = offset * _TO_RAS
+    return affine

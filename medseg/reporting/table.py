@@ -1,0 +1,312 @@
+"""Measurements, scores and the comparison with the truth as CSV (RFC 4180) and as tables for the terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from medseg.core.errors import ParameterError
+from medseg.core.finding import Finding
+from medseg.core.measurement import MeasurementTable, SegmentRow, Status
+from medseg.core.segment import Colour, Segment, default_colour
+from medseg.reporting.wording import format_number, format_volume, interval_of, reason_of, status_words, value_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+_INTENSITIES = ("mean", "std", "min", "max", "median")
+_STATUS_STYLES = {
+    Status.MEASURED: "green",
+    Status.ABSENT: "yellow",
+    Status.CUT_BY_FIELD_OF_VIEW: "yellow",
+    Status.NOT_ATTEMPTED: "dim",
+    Status.FAILED: "bold red",
+}
+_SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
+_SCORE_TEXT_KEYS = ("reason", "note")
+
+
+class HasDocument(Protocol):
+    """Anything that gives the JSON document of `medseg evaluate`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return {"segments": [...], "summary": {...}}."""
+
+
+Scores = HasDocument | Mapping[str, Any]
+
+
+def measurements_csv(table: MeasurementTable) -> str:
+    """Return one row a segment as CSV with CRLF line ends; numbers are written so that they read back equal.
+
+    Columns: number, label, status, volume_ml, volume_low_ml, volume_high_ml (95 % interval), mean, std, min, max and median
+    with the unit of the scan (`mean_hu`), voxel_count, centroid_r_mm, centroid_a_mm, centroid_s_mm, touches_border (sides
+    joined by ";"), reason, then any further quantities. What is undefined is an empty cell.
+
+    >>> measurements_csv(MeasurementTable((), unit="HU")).split(",")[:7]
+    ['number', 'label', 'status', 'volume_ml', 'volume_low_ml', 'volume_high_ml', 'mean_hu']
+    """
+    extra = _further_quantities(table)
+    suffix = _unit_suffix(table.unit)
+    head = ["number", "label", "status", "volume_ml", "volume_low_ml", "volume_high_ml", *(name + suffix for name in _INTENSITIES)]
+    head += ["voxel_count", "centroid_r_mm", "centroid_a_mm", "centroid_s_mm", "touches_border", "reason"]
+    rows: list[list[Any]] = [head + [name + _unit_suffix(unit) for name, unit in extra.items()]]
+    for row in table:
+        low, high = interval_of(row) or (None, None)
+        centroid = row.centroid_mm or (None, None, None)
+        values = [value_of(row, "volume"), low, high, *(value_of(row, name) for name in _INTENSITIES), row.voxel_count, *centroid]
+        last = [";".join(row.touches), reason_of(row), *(value_of(row, name) for name in extra)]
+        rows.append([row.number, row.label, row.status.value, *values, *last])
+    return _csv(rows)
+
+
+def scores_csv(evaluation: Scores) -> str:
+    """Return the scores as CSV, one row a segment; the reason of what is undefined stands in the last columns."""
+    segments = _document(evaluation)["segments"]
+    columns = score_columns(segments)
+    texts = [key for key in _SCORE_TEXT_KEYS if any(row.get(key) for row in segments)]
+    rows: list[list[Any]] = [["number", "label", *columns, *texts]]
+    rows += [[row.get(key) for key in ("number", "label", *columns, *texts)] for row in segments]
+    return _csv(rows)
+
+
+def score_columns(segments: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the keys of numeric scores in the order in which they first occur."""
+    found: dict[str, None] = {}
+    for row in segments:
+        for key, value in row.items():
+            if key not in ("number", "label", *_SCORE_TEXT_KEYS) and (value is None or isinstance(value, (int, float))):
+                found[key] = None
+    return list(found)
+
+
+@dataclass(frozen=True)
+class TruthRow:
+    """A measured volume beside the known one; the error is None, with a reason, where it is not defined."""
+
+    label: str
+    volume_ml: float | None
+    truth_ml: float
+    error_percent: float | None
+    reason: str = ""
+
+    def is_within(self, percent: float) -> bool:
+        """Whether the volume is known and at most this far from the truth."""
+        return self.error_percent is not None and abs(self.error_percent) <= percent
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON row."""
+        return dict(vars(self))
+
+
+def compare_with_truth(table: MeasurementTable, truth: Mapping[str, Any]) -> tuple[TruthRow, ...]:
+    """Put each known volume beside the measured one; a segment that was not found has an error of -100 %.
+
+    `truth` maps labels to ml, or is a document with "segments": [{"label", "volume_ml"}]. Raises ParameterError where it
+    holds no volumes.
+
+    >>> from medseg.core.measurement import Measurement
+    >>> liver = SegmentRow(1, "liver", Status.MEASURED, "", {"volume": Measurement("liver", "volume", 1515.0, "ml")}, 9)
+    >>> compare_with_truth(MeasurementTable((liver,)), {"liver": 1500.0})[0].error_percent
+    1.0
+    """
+    rows_of = {row.label: row for row in table}
+    found = []
+    for label, truth_ml in expected_volumes(truth).items():
+        row = rows_of.get(label)
+        volume = None if row is None else value_of(row, "volume")
+        if volume is None:
+            found.append(TruthRow(label, None, truth_ml, None, "no such segment in the table" if row is None else reason_of(row)))
+        elif truth_ml == 0:
+            error = 0.0 if volume == 0 else None
+            found.append(TruthRow(label, volume, truth_ml, error, "" if volume == 0 else "the true volume is 0"))
+        else:
+            found.append(TruthRow(label, volume, truth_ml, 100 * (volume - truth_ml) / truth_ml, _remark(row)))
+    return tuple(found)
+
+
+def _remark(row: SegmentRow | None) -> str:
+    return "" if row is None or row.status is Status.MEASURED else status_words(row)
+
+
+def expected_volumes(truth: Mapping[str, Any]) -> dict[str, float]:
+    """Return label → ml of a truth document or a plain mapping."""
+    entries: Any = truth.get("segments", truth)
+    try:
+        if isinstance(entries, Mapping):
+            return {str(label): float(value["volume_ml"] if isinstance(value, Mapping) else value) for label, value in entries.items()}
+        return {str(entry["label"]): float(entry["volume_ml"]) for entry in entries}
+    except (KeyError, TypeError, ValueError) as err:
+        raise ParameterError("a truth gives each segment a label and its volume_ml") from err
+
+
+def truth_csv(rows: Iterable[TruthRow]) -> str:
+    """Return the comparison with the truth as CSV."""
+    return _csv([["label", "volume_ml", "truth_ml", "error_percent", "reason"], *(list(vars(row).values()) for row in rows)])
+
+
+def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Table:
+    """Return the measurements for the terminal: colour, label, volume with interval, intensity, status.
+
+    Colours are those of `segments` where given, else the default colour of each number.
+    """
+    colours = {segment.number: segment.rgb for segment in segments}
+    has_interval = any(interval_of(row) for row in table)
+    has_mean = any(value_of(row, "mean") is not None for row in table)
+    unit = f" ({table.unit})" if table.unit else ""
+    shown = _new_table(f"{len(table)} segments" if len(table) != 1 else "1 segment")
+    shown.add_column("", width=1)
+    shown.add_column("segment", overflow="fold")
+    shown.add_column("volume (ml)", justify="right", no_wrap=True)
+    if has_interval:
+        shown.add_column("95 % interval", justify="right", no_wrap=True)
+    if has_mean:
+        shown.add_column(f"mean{unit}", justify="right", no_wrap=True)
+        shown.add_column("std", justify="right", no_wrap=True)
+    shown.add_column("status", overflow="fold")
+    for row in table:
+        volume, interval = value_of(row, "volume"), interval_of(row)
+        cells = [_swatch(colours.get(row.number) or default_colour(row.number)), _text(row.label, "bold"), _number(volume, format_volume)]
+        if has_interval:
+            cells.append(_text("–".join(format_volume(v) for v in interval) if interval else "", "dim"))
+        if has_mean:
+            cells += [_number(value_of(row, name), format_number) for name in ("mean", "std")]
+        shown.add_row(*cells, _text(status_words(row), _STATUS_STYLES[row.status]))
+    return shown
+
+
+def rich_scores_table(evaluation: Scores) -> Table:
+    """Return the scores for the terminal: Dice first, undefined values as an empty cell with the reason beside them."""
+    document = _document(evaluation)
+    segments = document["segments"]
+    wanted = [key for key in score_columns(segments) if not key.endswith("_voxels") and not key.endswith("_volume_ml")]
+    summary = document.get("summary", {})
+    mean = summary.get("mean_dice")
+    shown = _new_table(f"mean Dice {mean:.4f} over {len(segments)} segments" if mean is not None else "scores")
+    shown.add_column("segment", overflow="fold")
+    for key in wanted:
+        shown.add_column(score_title(key), justify="right", no_wrap=False)
+    shown.add_column("note", overflow="fold")
+    for row in segments:
+        note = "; ".join(str(row[key]) for key in _SCORE_TEXT_KEYS if row.get(key))
+        cells = [_text(format_score(key, row.get(key)), _dice_style(row.get(key)) if key == "dice" else "") for key in wanted]
+        shown.add_row(_text(str(row["label"]), "bold"), *cells, _text(note, "yellow"))
+    return shown
+
+
+def rich_findings(findings: Iterable[Finding]) -> Table:
+    """Return what the checks found, the gravest first."""
+    order = list(_SEVERITY_STYLES)
+    ranked = sorted(findings, key=lambda finding: order.index(finding.severity.value))
+    shown = _new_table("findings" if ranked else "no findings")
+    for column in ("severity", "code", "what was found"):
+        shown.add_column(column, overflow="fold")
+    for finding in ranked:
+        style = _SEVERITY_STYLES[finding.severity.value]
+        shown.add_row(_text(finding.severity.value, style), _text(finding.code, "bold"), _text(finding.message))
+    return shown
+
+
+def rich_truth_table(rows: Iterable[TruthRow], allowed_percent: float = 1.0) -> Table:
+    """Return the comparison with the truth for the terminal; errors beyond `allowed_percent` are red."""
+    shown = _new_table("measured and true volumes")
+    shown.add_column("segment", overflow="fold")
+    for column in ("volume (ml)", "truth (ml)", "error"):
+        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("note", overflow="fold")
+    for row in rows:
+        error = "" if row.error_percent is None else f"{row.error_percent:+.2f} %"
+        cells = [_number(row.volume_ml, format_volume), _number(row.truth_ml, format_volume)]
+        style = "green" if row.is_within(allowed_percent) else "bold red"
+        shown.add_row(_text(row.label, "bold"), *cells, _text(error or "not defined", style), _text(row.reason, "dim"))
+    return shown
+
+
+def score_title(key: str) -> str:
+    """Return the heading of a score.
+
+    >>> score_title("hd95_mm"), score_title("volume_difference_percent"), score_title("dice")
+    ('HD95 (mm)', 'volume difference (%)', 'Dice')
+    """
+    name, unit = key, ""
+    for ending, sign in (("_percent", "%"), ("_mm", "mm"), ("_ml", "ml")):
+        if key.endswith(ending):
+            name, unit = key.removesuffix(ending), f" ({sign})"
+    if name.startswith("mean_"):
+        return "mean " + score_title(key.removeprefix("mean_"))
+    known = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD"}
+    return known.get(name, name.replace("_", " ")) + unit
+
+
+def format_score(key: str, value: Any) -> str:
+    """Return a score with the digits of its kind: four for shares, the rest as figures."""
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return f"{value:,}"
+    if key.endswith("_percent"):
+        return f"{value:+.2f}"
+    if key.endswith(("_mm", "_ml")):
+        return format_number(float(value)) or str(value)
+    return f"{value:.4f}"
+
+
+def _document(evaluation: Scores) -> Mapping[str, Any]:
+    return evaluation if isinstance(evaluation, Mapping) else evaluation.to_dict()
+
+
+def _further_quantities(table: MeasurementTable) -> dict[str, str]:
+    """Quantities beyond the fixed columns, with their units, in the order in which they first occur."""
+    found: dict[str, str] = {}
+    for row in table:
+        for name, measurement in row.measurements.items():
+            if name != "volume" and name not in _INTENSITIES:
+                found.setdefault(name, measurement.unit)
+    return found
+
+
+def _unit_suffix(unit: str) -> str:
+    word = re.sub(r"[^a-z0-9]+", "_", unit.lower()).strip("_")
+    return f"_{word}" if word else ""
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    for row in rows:
+        # repr gives the shortest digits that read back as the same float
+        writer.writerow(["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row])
+    return out.getvalue()
+
+
+def _new_table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+
+
+def _text(content: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(content, style=style)
+
+
+def _swatch(colour: Colour) -> Text:
+    red, green, blue = colour
+    return _text("■", f"rgb({red},{green},{blue})")
+
+
+def _number(value: float | None, form: Any) -> Text:
+    return _text("–", "dim") if value is None else _text(form(value))
+
+
+def _dice_style(value: Any) -> str:
+    if value is None:
+        return "dim"
+    return "green" if value >= 0.9 else "yellow" if value >= 0.7 else "bold red"

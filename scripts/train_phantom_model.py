@@ -1,0 +1,386 @@
+"""Trains the demonstration network `ct-phantom` on torso CTs drawn by medseg.phantom, and measures it on others.
+
+    python scripts/train_phantom_model.py -o medseg/models/ct-phantom            # CPU: about an hour on two cores
+    python scripts/train_phantom_model.py -o OUT --device cuda --minutes 8
+
+Everything comes from seeds: training torsos from 100000 on, validation torsos from 900000 on; tests use small seeds.
+Each training torso is imaged on a grid of its own (slices of 1 to 5 mm, some cropped, some tilted) with a blur of its
+own; each time a piece of it is used it gets new noise and goes through `medseg.preprocessing.plan`, as a scan does.
+The targets are shares (how much of a voxel each structure fills), so that borders are learned below the voxel size.
+With --steps a run on one machine and one number of threads is repeatable; with --minutes its length is not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.networks.nets import BasicUNet
+from safetensors.torch import save
+from torch.nn import functional
+
+from medseg.core.codes import ANATOMICAL_STRUCTURE, LEFT, MORPHOLOGICALLY_ABNORMAL_STRUCTURE, RIGHT, Code
+from medseg.core.geometry import Geometry
+from medseg.core.volume import Volume
+from medseg.kernels.implicit import sample_solids
+from medseg.method.settings import RunSettings
+from medseg.phantom.anatomy import Anatomy, table
+from medseg.phantom.scanner import image, sample, unit_noise
+from medseg.phantom.torso import SEGMENTS, torso_anatomy
+from medseg.preprocessing.plan import PreparationPlan, plan_preparation
+from medseg.segmentation.learned.description import ModelDescription
+from medseg.segmentation.learned.model import ModelParams, model
+from medseg.segmentation.learned.normalisation import normalised, normaliser
+from medseg.segmentation.learned.store import DESCRIPTION_FILE, parse_description
+
+SPACING_MM = (2.5, 2.5, 2.5)
+LOWER_HU, UPPER_HU = -1000.0, 500.0
+ARGUMENTS: dict[str, Any] = {
+    "spatial_dims": 3,
+    "in_channels": 1,
+    "out_channels": len(SEGMENTS) + 1,
+    "features": [8, 16, 32, 64, 64, 8],
+    "norm": ["batch", {"affine": True}],
+}
+FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED = 100_000, 900_000
+DIGITS = 5  # labels whose counts fit into one 16-bit number
+PATCH = 80  # voxels along each side of a training piece
+BATCH = 2
+FROZEN_SHARE = 0.5  # the last part of the run keeps the statistics of the batch norms as they are at prediction
+DICE_SHARE = 0.6  # the first part of the run adds a Dice term, which finds small structures sooner but biases volumes
+PEAK_RATE = 4e-3
+EMA_DECAY = 0.995
+
+CODES: dict[str, tuple[Code, Code, Code | None]] = {
+    "liver": (ANATOMICAL_STRUCTURE, Code("SCT", "10200004", "Liver"), None),
+    "spleen": (ANATOMICAL_STRUCTURE, Code("SCT", "78961009", "Spleen"), None),
+    "kidney_right": (ANATOMICAL_STRUCTURE, Code("SCT", "64033007", "Kidney"), RIGHT),
+    "kidney_left": (ANATOMICAL_STRUCTURE, Code("SCT", "64033007", "Kidney"), LEFT),
+    "lung_right": (ANATOMICAL_STRUCTURE, Code("SCT", "39607008", "Lung"), RIGHT),
+    "lung_left": (ANATOMICAL_STRUCTURE, Code("SCT", "39607008", "Lung"), LEFT),
+    "tumour": (MORPHOLOGICALLY_ABNORMAL_STRUCTURE, Code("SCT", "108369006", "Neoplasm"), None),
+    "spine": (ANATOMICAL_STRUCTURE, Code("SCT", "421060004", "Vertebral column"), None),
+    "body": (ANATOMICAL_STRUCTURE, Code("SCT", "123037004", "Anatomical Structure"), None),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A noiseless scan of one torso, and the contents (2,k,j,i) of each voxel of the network's grid, see `contents_of`."""
+
+    scan: Volume
+    plan: PreparationPlan
+    contents: npt.NDArray[np.uint16]
+
+
+def main() -> None:
+    """Train, write the model folder, measure it on held-out torsos and write the figures into it."""
+    options = _options()
+    torch.manual_seed(options.seed)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    started = time.monotonic()
+    network, summary = train(options, device)
+    summary["minutes"] = round((time.monotonic() - started) / 60, 1)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_model(options.output, weights, summary)
+    if options.validation:
+        scores = validate(options.output, options.validation)
+        write_model(options.output, weights, {**summary, "validation": scores})
+        print(json.dumps(scores, indent=1))
+
+
+def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Return the trained network (the moving average of its weights) and the summary of the training."""
+    network = BasicUNet(**ARGUMENTS).to(device=device, memory_format=torch.channels_last_3d)
+    average = copy.deepcopy(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
+    deadline = time.monotonic() + 60 * options.minutes
+    step, losses, printed = 0, [], time.monotonic()
+    network.train()
+    for patches, shares in batches(options):
+        done = step / options.steps if options.steps else 1 - (deadline - time.monotonic()) / (60 * options.minutes)
+        if done >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = PEAK_RATE * learning_rate(done, step)
+        if done > 1 - FROZEN_SHARE:
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm3d):
+                    module.eval()
+        loss = _step(network, optimiser, patches.to(device), shares.to(device), with_dice=done < DICE_SHARE)
+        _average(average, network, min(EMA_DECAY, (1 + step) / (10 + step)))
+        step += 1
+        losses.append(loss)
+        if time.monotonic() - printed > 20:
+            printed = time.monotonic()
+            print(f"step {step} ({100 * done:.0f} %), loss {np.mean(losses[-50:]):.4f}", flush=True)
+    summary = {
+        "script": "scripts/train_phantom_model.py",
+        "data": "torso CTs drawn by medseg.phantom; no patient data",
+        "seed": options.seed,
+        "torsos": options.torsos,
+        "training_seeds": [FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + options.torsos - 1],
+        "steps": step,
+        "patches_per_step": BATCH,
+        "patch_size": [PATCH] * 3,
+        "device": device.type,
+        "torch": torch.__version__.split("+")[0],
+        "loss_at_the_end": round(float(np.mean(losses[-100:])), 4),
+    }
+    return average, summary
+
+
+def learning_rate(done: float, step: int) -> float:
+    """Return the share of the peak rate: a short rise, then half a cosine down to 1 %."""
+    return min(1.0, (step + 1) / 30) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, done))))
+
+
+def _step(network: torch.nn.Module, optimiser: Any, patches: torch.Tensor, shares: torch.Tensor, *, with_dice: bool) -> float:
+    patches = patches.contiguous(memory_format=torch.channels_last_3d)
+    with torch.autocast(patches.device.type, dtype=torch.bfloat16):
+        logits = network(patches)
+    logs = functional.log_softmax(logits.float(), dim=1)
+    # Cross-entropy against shares is least where the output equals the share: it does not favour large or small volumes.
+    loss = -(shares * logs).sum(1).mean()
+    if with_dice:
+        found = logs.exp()
+        both, sizes = (found * shares).sum((0, 2, 3, 4)), (found + shares).sum((0, 2, 3, 4))
+        loss = loss + 1 - ((2 * both + 1) / (sizes + 1)).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def _average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    for kept, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.is_floating_point():
+            kept.lerp_(now, 1 - decay)
+        else:
+            kept.copy_(now)
+
+
+def batches(options: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield batches for ever: patches (N,1,k,j,i) and shares (N,C,k,j,i); torsos are drawn beside the training.
+
+    The order is fixed: batch n uses the torsos that exist by a schedule, not by chance of timing.
+    """
+    random = np.random.default_rng(options.seed)
+    with ProcessPoolExecutor(options.workers) as processes, ThreadPoolExecutor(options.workers) as threads:
+        coming = [processes.submit(make_case, FIRST_TRAINING_SEED + n) for n in range(options.torsos)]
+        queue: list[Future[tuple[torch.Tensor, torch.Tensor]]] = []
+        drawn = 0
+        try:
+            while True:
+                while len(queue) < 2 * options.workers:
+                    # a new torso every other piece until all are there
+                    known = min(options.torsos, options.torsos_at_start + drawn // options.pieces_per_torso)
+                    cases = [coming[int(random.integers(known))].result() for _ in range(BATCH)]
+                    seeds = [int(seed) for seed in random.integers(1 << 62, size=BATCH)]
+                    queue.append(threads.submit(_batch, cases, seeds))
+                    drawn += BATCH
+                yield queue.pop(0).result()
+        finally:
+            processes.shutdown(wait=False, cancel_futures=True)
+
+
+def _batch(cases: list[Case], seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    pieces = [make_piece(case, np.random.default_rng(seed)) for case, seed in zip(cases, seeds, strict=True)]
+    return torch.stack([patch for patch, _ in pieces]), torch.stack([shares for _, shares in pieces])
+
+
+def make_case(seed: int) -> Case:
+    """Image one torso on a grid, with a crop, a tilt and a blur that its seed decides."""
+    torch.set_num_threads(1)
+    random = np.random.default_rng((seed, 1))
+    anatomy = torso_anatomy(seed)
+    geometry = random_geometry(random)
+    sampled = sample(anatomy, geometry, 2)
+    blur = (*[float(random.uniform(0, 2.0))] * 2, float(random.uniform(0, 0.8) * geometry.spacing_mm[2]))
+    scan = image(sampled, geometry, noise_hu=0.0, blur_mm=blur)
+    plan = plan_preparation(geometry, SPACING_MM)
+    contents = contents_of(anatomy, plan.target)
+    index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in plan.target.shape), indexing="ij"))
+    step = plan.target_to_source().astype(np.float32)
+    places = np.tensordot(step[:, :3], index, 1) + step[:, 3, None, None, None]
+    last = np.array(geometry.shape)[:, None, None, None] - 0.5
+    contents *= ((places > -0.5) & (places < last)).all(axis=0).T  # what no slice shows counts as background
+    return Case(scan, plan, contents)
+
+
+def contents_of(anatomy: Anatomy, geometry: Geometry) -> npt.NDArray[np.uint16]:
+    """Return how many of eight samples in each voxel each label has, as digits of base 9: labels 0 to 4, then 5 to 9.
+
+    The kernel gives the mean of one number over a voxel: with the powers of 9 for numbers, that mean holds all counts.
+    """
+    rows, _, numbers, within = table(anatomy)
+    codes = []
+    for first in (0, DIGITS):
+        powers = np.where(numbers // DIGITS == first // DIGITS, 9.0 ** (numbers % DIGITS), 0.0)
+        i, j, k = geometry.shape
+        found = sample_solids(rows, powers, numbers, within, (k, j, i), geometry.affine, (2, 2, 2))
+        codes.append(np.rint(8 * found.values).astype(np.uint16))
+    return np.stack(codes)
+
+
+def random_geometry(random: np.random.Generator) -> Geometry:
+    """Draw a grid: 1.2 to 3 mm in the slice, 1 to 5 mm between slices, at times cropped from head or feet, or tilted."""
+    in_slice, between = float(random.uniform(1.2, 3.0)), float(random.choice([1.5, 2.0, 2.5, 3.0, 4.0, 5.0]))
+    extent = np.array([random.uniform(370, 430), random.uniform(290, 340), random.uniform(300, 360)])
+    if random.random() < 0.35:
+        extent[2] *= random.uniform(0.4, 0.9)
+    spacing = np.array([in_slice, in_slice, between])
+    shape = [int(n) for n in np.maximum(8, np.round(extent / spacing))]
+    direction = np.eye(3)
+    if random.random() < 0.25:
+        angle = np.radians(random.uniform(-20, 20))
+        direction[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    if random.random() < 0.25:
+        direction[1, 2] += np.tan(np.radians(random.uniform(-20, 20)))  # gantry tilt
+    centre = random.uniform([-12, -12, -20], [12, 12, 50])
+    affine = np.eye(4)
+    affine[:3, :3] = direction * spacing
+    affine[:3, 3] = centre - affine[:3, :3] @ (np.array(shape) - 1) / 2
+    return Geometry((shape[0], shape[1], shape[2]), affine)
+
+
+def make_piece(case: Case, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut a piece (1,k,j,i) with new noise from a case, prepared as a scan is, and the shares (C,k,j,i) in its voxels."""
+    target = case.plan.target
+    start = np.array([random.integers(min(0, n - PATCH), max(0, n - PATCH) + 1) for n in target.shape])
+    box = target.cropped(start, (PATCH,) * 3)
+    scan = _noisy_part(case.scan, box, random)
+    shift = float(random.uniform(-5, 5))
+    scan = scan.with_array(np.clip(scan.array + np.float32(shift), LOWER_HU, UPPER_HU))
+    prepared = PreparationPlan(scan.geometry, box).prepare(scan, LOWER_HU)
+    patch = normalised(prepared.array.T, normaliser(prepared, _RULE))
+    box_slices = tuple(slice(max(0, s), max(0, s) + PATCH) for s in start[::-1])
+    inside = case.contents[(slice(None), *box_slices)]
+    before = [max(0, -int(s)) for s in start[::-1]]
+    padding = [(b, PATCH - b - n) for b, n in zip(before, inside.shape[1:], strict=True)]
+    return torch.from_numpy(patch)[None], shares_of(np.pad(inside, [(0, 0), *padding]))
+
+
+def shares_of(contents: npt.NDArray[np.uint16]) -> torch.Tensor:
+    """Return the share (C,k,j,i) of each label in each voxel; a voxel without contents is background."""
+    shares = np.stack([contents[n // DIGITS] // 9 ** (n % DIGITS) % 9 for n in range(len(SEGMENTS) + 1)]).astype(np.float32) / 8
+    shares[0] += 1 - shares.sum(0)
+    return torch.from_numpy(shares)
+
+
+def _noisy_part(scan: Volume, box: Geometry, random: np.random.Generator) -> Volume:
+    """The part of a scan that a box needs, as float32 with noise of 0 to 45 HU."""
+    corners = np.stack(np.meshgrid(*([-3, n + 2] for n in box.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+    places = scan.geometry.world_to_index(box.index_to_world(corners))
+    low = np.clip(np.floor(places.min(axis=0)).astype(int) - 2, 0, np.array(scan.geometry.shape) - 2)
+    high = np.clip(np.ceil(places.max(axis=0)).astype(int) + 3, low + 2, scan.geometry.shape)
+    geometry = scan.geometry.cropped(low, high - low)
+    part = scan.array[tuple(slice(a, b) for a, b in zip(low, high, strict=True))].astype(np.float32)
+    noise = unit_noise(geometry, int(random.integers(1 << 31)), grain_mm=float(random.uniform(0.0, 1.2)))
+    return Volume(part + np.float32(random.uniform(0, 45)) * noise.T, geometry, modality="CT", unit="HU")
+
+
+def describe(weights: bytes, summary: dict[str, Any]) -> ModelDescription:
+    """Return the description of the model."""
+    segments = []
+    for segment in SEGMENTS:
+        category, kind, side = CODES[segment.label]
+        codes = {"category": category.to_dict(), "type": kind.to_dict()} | ({"modifier": side.to_dict()} if side else {})
+        segments.append({"number": segment.number, "label": segment.label, **codes, "colour": list(segment.rgb)})
+    return parse_description(
+        {
+            "schema": "medseg.model/1",
+            "name": "ct-phantom",
+            "version": "1.0.0",
+            "title": "Demonstration: organs of torso phantoms in CT",
+            "network": {"name": "BasicUNet", "arguments": ARGUMENTS},
+            "channels": ["CT"],
+            "modality": "CT",
+            "spacing_mm": list(SPACING_MM),
+            "orientation": "RAS",
+            "alignment": "patient",
+            "normalisation": {"kind": "clip-and-scale", "lower": LOWER_HU, "upper": UPPER_HU},
+            "background": LOWER_HU,
+            "patch_size": [160, 128, 128],
+            "patch_multiple": 16,
+            "overlap": 0.25,
+            "segments": segments,
+            "weights": {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
+            "licence": {"code": "Apache-2.0", "weights": "Apache-2.0", "data": "Apache-2.0"},
+            "intended_use": "Demonstration on computer-drawn torso phantoms (medseg.phantom) and tests of this software. "
+            "It has never seen a patient: its output on a patient's scan means nothing. Not a medical device.",
+            "training": summary,
+        }
+    )
+
+
+def write_model(folder: Path, weights: dict[str, torch.Tensor], summary: dict[str, Any]) -> None:
+    """Write `model.json` and the weights."""
+    content = save(weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_bytes(content)
+    text = json.dumps(describe(content, summary).to_dict(), indent=1, ensure_ascii=False)
+    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def validate(folder: Path, count: int) -> dict[str, Any]:
+    """Segment held-out torsos with the written model and return mean and least Dice, and volume errors, per segment."""
+    dice: dict[str, list[float]] = {segment.label: [] for segment in SEGMENTS}
+    errors: dict[str, list[float]] = {segment.label: [] for segment in SEGMENTS}
+    for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count):
+        random = np.random.default_rng((seed, 1))
+        anatomy, geometry = torso_anatomy(seed), random_geometry(random)
+        sampled = sample(anatomy, geometry)
+        blur = (*[float(random.uniform(0, 2.0))] * 2, 0.0)
+        scan = image(sampled, geometry, noise_hu=float(random.uniform(0, 40)), blur_mm=blur, seed=seed)
+        found = model(scan, ModelParams(model=str(folder)), settings=RunSettings(device="auto")).array.T
+        for segment in SEGMENTS:
+            truth, got = sampled.labels == segment.number, found == segment.number
+            if sampled.label_voxels[segment.number] * geometry.voxel_volume_mm3 < 5000:
+                continue  # hardly in the field of view
+            dice[segment.label].append(2 * np.count_nonzero(truth & got) / (np.count_nonzero(truth) + np.count_nonzero(got)))
+            errors[segment.label].append(np.count_nonzero(got) / sampled.label_voxels[segment.number] - 1)
+    return {
+        "seeds": [FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count - 1],
+        "dice_mean": {label: round(float(np.mean(values)), 4) for label, values in dice.items() if values},
+        "dice_least": {label: round(float(np.min(values)), 4) for label, values in dice.items() if values},
+        "volume_error_mean": {label: round(float(np.mean(values)), 4) for label, values in errors.items() if values},
+        "volume_error_largest": {label: round(float(np.max(np.abs(values))), 4) for label, values in errors.items() if values},
+    }
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--steps", type=int, default=0, help="length of the training (repeatable)")
+    parser.add_argument("--minutes", type=float, default=40.0, help="length of the training where --steps is not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--torsos", type=int, default=120, help="how many different torsos")
+    parser.add_argument("--torsos-at-start", type=int, default=6, help="torsos to wait for before the first step")
+    parser.add_argument("--pieces-per-torso", type=int, default=6, help="pieces after which one more torso joins")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw torsos, threads that cut pieces")
+    parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
+    parser.add_argument("--validation", type=int, default=12, help="held-out torsos to measure on")
+    return parser.parse_args()
+
+
+_RULE = describe(b"-", {})
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from medseg.core.errors import OutputError, OutputExistsError, OutputVerificationError, UnreadableFileError
+from medseg.io.atomic import check_folder, write_bytes, write_text, write_verified
+
+
+def fine(path: Path) -> None:
+    """A verification that has nothing to say."""
+
+
+def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
+    assert write_text(tmp_path / "new" / "a.txt", "grün\n").read_bytes() == "grün\n".encode()
+    assert write_bytes(tmp_path / "b", b"\0\r\n").read_bytes() == b"\0\r\n"
+    assert sorted(os.listdir(tmp_path)) == ["b", "new"]
+
+
+def test_an_existing_file_is_kept_unless_overwriting_is_allowed(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a", "first")
+    with pytest.raises(OutputExistsError, match="is there already"):
+        write_text(path, "second")
+    assert path.read_text() == "first"
+    assert write_text(path, "second", overwrite=True).read_text() == "second"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_the_temporary_file_keeps_the_suffix_and_is_beside_the_target(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    def write(temporary: Path) -> None:
+        seen.append(temporary)
+        temporary.write_bytes(b"x")
+
+    for name in ("a.b.nii.gz", "a.seg.nrrd", "a.dcm"):
+        write_verified(tmp_path / name, write, fine)
+    assert [path.parent for path in seen] == [tmp_path] * 3
+    assert [path.name.split(".", 2)[2] for path in seen] == ["nii.gz", "seg.nrrd", "dcm"]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), OutputError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (ValueError("a bug"), ValueError),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_failing_write_leaves_nothing_and_touches_nothing(
+    tmp_path: Path, error: BaseException, expected: type[BaseException], overwrite: bool
+) -> None:
+    path = tmp_path / "a"
+    if overwrite:
+        path.write_text("old")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(b"half")
+        raise error
+
+    with pytest.raises(expected):
+        write_verified(path, write, fine, overwrite)
+    assert os.listdir(tmp_path) == (["a"] if overwrite else [])
+    assert not overwrite or path.read_text() == "old"
+
+
+@pytest.mark.parametrize("error", [UnreadableFileError("cut short"), OSError(5, "I/O error"), OutputVerificationError("differs")])
+def test_what_cannot_be_read_back_does_not_get_its_name(tmp_path: Path, error: Exception) -> None:
+    def verify(temporary: Path) -> None:
+        assert temporary.read_bytes() == b"content"
+        raise error
+
+    with pytest.raises(OutputVerificationError):
+        write_verified(tmp_path / "a", lambda temporary: temporary.write_bytes(b"content") and None, verify)
+    assert os.listdir(tmp_path) == []
+
+
+def test_bytes_that_the_disk_changed_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"something else")
+    with pytest.raises(OutputVerificationError, match="not what was written"):
+        write_bytes(tmp_path / "a", b"content")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_made_meanwhile_by_another_process_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with pytest.raises(OutputExistsError, match="meanwhile"):
+        write_verified(path, lambda temporary: temporary.write_bytes(b"mine") and None, lambda _: path.write_bytes(b"theirs") and None)
+    assert path.read_bytes() == b"theirs"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_file_system_without_links_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    assert write_text(tmp_path / "a", "text").read_text() == "text"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_places_that_cannot_be_written_raise_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / ("n" * 300), tmp_path, tmp_path / "a\0b"):
+        with pytest.raises(OutputError):
+            write_text(path, "text")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    """/dev/full is the kernel's own full disk."""
+
+    def write(temporary: Path) -> None:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+
+    with pytest.raises(OutputError, match="free some space"):
+        write_verified(tmp_path / "a", write, fine)
+
+
+def test_check_folder_makes_and_probes(tmp_path: Path) -> None:
+    assert check_folder(tmp_path / "a" / "b").is_dir()
+    assert os.listdir(tmp_path / "a" / "b") == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        check_folder(tmp_path / "file")
