@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import MissingDependencyError, OutputExistsError, UnsupportedFormatError
-from medseg.core.finding import Finding, Severity
 from medseg.core.provenance import InputRecord
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_folder, write_bytes, write_text
@@ -61,10 +60,17 @@ def run(
     folder = Path(output)
     if not overwrite and (folder / "provenance.json").exists():
         raise OutputExistsError(f"{folder.name} holds a run already: choose another folder or ask to overwrite")
+    was_there = folder.exists()
     check_folder(folder)
-    volume = read(input, series=series)
-    result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
-    return RunOutput(result, write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth))
+    try:
+        volume = read(input, series=series)
+        result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
+        files = write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth)
+    except BaseException:
+        if not was_there and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+    return RunOutput(result, files)
 
 
 def input_record(volume: Volume, role: str = "scan") -> InputRecord:
@@ -78,7 +84,7 @@ def input_record(volume: Volume, role: str = "scan") -> InputRecord:
 
 def default_formats(volume: Volume) -> tuple[str, ...]:
     """Return the format a segmentation of this scan is written in where none was asked for."""
-    return ("nii.gz",) if volume.source is not None and volume.source.format == "nifti" else ("seg.nrrd",)
+    return ("nii.gz",) if volume.source is not None and volume.source.format.startswith("NIfTI") else ("seg.nrrd",)
 
 
 def write_result(
@@ -99,51 +105,46 @@ def write_result(
 
 
 def _write_report(result: Result, folder: Path, *, overwrite: bool, truth: Mapping[str, Any] | None) -> dict[str, Path]:
-    """Write pictures and report; without the extra that draws them the run still counts, and says what is missing."""
+    """Write pictures and report; without the extra that draws them the run still counts."""
     files: dict[str, Path] = {}
     try:
-        pictures, notes = draw(result)
-    except MissingDependencyError as err:
-        pictures, notes = (), (Finding("NO_PICTURES", Severity.INFO, str(err)),)
-    for picture in pictures:
-        name = f"{picture.name}.png"
-        (folder / "pictures").mkdir(exist_ok=True)
-        files[f"pictures/{name}"] = write_bytes(folder / "pictures" / name, picture.png, overwrite=overwrite)
-    content = ReportContent(
-        title=result.pipeline.title or result.pipeline.name,
-        volume=result.volume,
-        label_map=result.label_map,
-        table=result.table,
-        findings=(*result.findings, *notes),
-        provenance=result.provenance,
-        pictures=pictures,
-        truth=truth,
-    )
-    try:
-        files["report.html"] = write_text(folder / "report.html", report_html(content), overwrite=overwrite)
+        pictures = draw(result)
+        content = ReportContent(
+            title=result.pipeline.title or result.pipeline.name,
+            volume=result.volume,
+            label_map=result.label_map,
+            table=result.table,
+            findings=result.findings,
+            provenance=result.provenance,
+            pictures=pictures,
+            truth=truth,
+        )
+        report = report_html(content)
     except MissingDependencyError:
-        return files
+        return files  # the command line says which extra draws the report
+    for picture in pictures:
+        name = f"pictures/{picture.name}.png"
+        files[name] = write_bytes(check_folder(folder / "pictures") / f"{picture.name}.png", picture.png, overwrite=overwrite)
+    files["report.html"] = write_text(folder / "report.html", report, overwrite=overwrite)
     return files
 
 
-def draw(result: Result) -> tuple[tuple[Picture, ...], tuple[Finding, ...]]:
-    """Return the pictures of a report; a 3D picture that cannot be made leaves a note, never an error."""
-    from medseg.reporting.figures import axial_montage_png, three_planes_png
+def draw(result: Result) -> tuple[Picture, ...]:
+    """Return the pictures of a report; raises MissingDependencyError without the extra `report`."""
+    from medseg.reporting.figures import axial_montage_png, segment_gallery_png, three_planes_png
     from medseg.reporting.rendering import render_3d_png
 
-    pictures = [
+    volume, label_map, table = result.volume, result.label_map, result.table
+    return (
         Picture(
             "three_planes",
-            "Axial, coronal and sagittal plane with the segments' outlines",
-            three_planes_png(result.volume, result.label_map),
+            "Axial, coronal and sagittal plane with the outlines of the segments",
+            three_planes_png(volume, label_map, table=table),
         ),
-        Picture("axial_slices", "Axial slices from inferior to superior", axial_montage_png(result.volume, result.label_map)),
-    ]
-    try:
-        pictures.append(Picture("rendering_3d", "Surfaces of the segments, seen from the front", render_3d_png(result.label_map)))
-    except (MissingDependencyError, RuntimeError) as err:
-        return tuple(pictures), (Finding("NO_RENDERING", Severity.INFO, f"no 3D picture: {err}"),)
-    return tuple(pictures), ()
+        Picture("rendering_3d", "Surfaces of the segments, seen from the front", render_3d_png(label_map, table=table)),
+        Picture("axial_slices", "Axial slices from superior to inferior", axial_montage_png(volume, label_map)),
+        Picture("segments", "Each segment where it is largest", segment_gallery_png(volume, label_map, table=table)),
+    )
 
 
 def _json(document: Mapping[str, Any]) -> str:

@@ -139,7 +139,8 @@ def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = 
     steps = prepare(pipeline)
     findings = [*volume.findings, *_check_modality(pipeline, volume)]
     started = _now()
-    prepared, label_map, records = volume, None, []
+    prepared, label_map = volume, None
+    records: list[StepRecord] = []
     for method, params in steps:
         settings.progress(method.name, len(records), len(steps))
         begin = time.perf_counter()

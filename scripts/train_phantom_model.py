@@ -17,7 +17,7 @@ import copy
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,49 +30,40 @@ from monai.networks.nets import BasicUNet
 from safetensors.torch import save
 from torch.nn import functional
 
-from medseg.core.codes import ANATOMICAL_STRUCTURE, LEFT, MORPHOLOGICALLY_ABNORMAL_STRUCTURE, RIGHT, Code
+from medseg.core.errors import ParameterError
 from medseg.core.geometry import Geometry
+from medseg.core.terminology import described
 from medseg.core.volume import Volume
 from medseg.kernels.implicit import sample_solids
 from medseg.method.settings import RunSettings
 from medseg.phantom.anatomy import Anatomy, table
+from medseg.phantom.catalog import TORSO_FIELD_MM, TORSO_MIDDLE_MM, TORSO_ORGANS
 from medseg.phantom.scanner import image, sample, unit_noise
 from medseg.phantom.torso import SEGMENTS, torso_anatomy
 from medseg.preprocessing.plan import PreparationPlan, plan_preparation
 from medseg.segmentation.learned.description import ModelDescription
 from medseg.segmentation.learned.model import ModelParams, model
+from medseg.segmentation.learned.network import load_network
 from medseg.segmentation.learned.normalisation import normalised, normaliser
-from medseg.segmentation.learned.store import DESCRIPTION_FILE, parse_description
+from medseg.segmentation.learned.store import DESCRIPTION_FILE, parse_description, read_folder
 
-SPACING_MM = (2.5, 2.5, 2.5)
+SPACING_MM = (3.0, 3.0, 3.0)
 LOWER_HU, UPPER_HU = -1000.0, 500.0
 ARGUMENTS: dict[str, Any] = {
     "spatial_dims": 3,
     "in_channels": 1,
     "out_channels": len(SEGMENTS) + 1,
-    "features": [8, 16, 32, 64, 64, 8],
+    "features": [16, 16, 32, 64, 64, 16],
     "norm": ["batch", {"affine": True}],
 }
 FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED = 100_000, 900_000
 DIGITS = 5  # labels whose counts fit into one 16-bit number
-PATCH = 80  # voxels along each side of a training piece
-BATCH = 2
-FROZEN_SHARE = 0.5  # the last part of the run keeps the statistics of the batch norms as they are at prediction
-DICE_SHARE = 0.6  # the first part of the run adds a Dice term, which finds small structures sooner but biases volumes
-PEAK_RATE = 4e-3
+PATCH_SIZES = ((0.0, 64), (0.5, 80), (0.8, 96))  # from which part of the run on: voxels along each side of a training piece
+BATCH = 1
+FREEZE_AT = 0.3  # from this part of the run on the batch norms keep their statistics, as they will at prediction
+DICE_UNTIL = 0.6  # until then a Dice term is added, which finds small structures sooner but biases volumes
+COMMONNESS = (0.4, 0.03, 0.004, 0.004, 0.004, 0.02, 0.02, 0.001, 0.02, 0.5)  # rough share of each label in a scan
 EMA_DECAY = 0.995
-
-CODES: dict[str, tuple[Code, Code, Code | None]] = {
-    "liver": (ANATOMICAL_STRUCTURE, Code("SCT", "10200004", "Liver"), None),
-    "spleen": (ANATOMICAL_STRUCTURE, Code("SCT", "78961009", "Spleen"), None),
-    "kidney_right": (ANATOMICAL_STRUCTURE, Code("SCT", "64033007", "Kidney"), RIGHT),
-    "kidney_left": (ANATOMICAL_STRUCTURE, Code("SCT", "64033007", "Kidney"), LEFT),
-    "lung_right": (ANATOMICAL_STRUCTURE, Code("SCT", "39607008", "Lung"), RIGHT),
-    "lung_left": (ANATOMICAL_STRUCTURE, Code("SCT", "39607008", "Lung"), LEFT),
-    "tumour": (MORPHOLOGICALLY_ABNORMAL_STRUCTURE, Code("SCT", "108369006", "Neoplasm"), None),
-    "spine": (ANATOMICAL_STRUCTURE, Code("SCT", "421060004", "Vertebral column"), None),
-    "body": (ANATOMICAL_STRUCTURE, Code("SCT", "123037004", "Anatomical Structure"), None),
-}
 
 
 @dataclass(frozen=True)
@@ -104,43 +95,63 @@ def main() -> None:
 
 def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Return the trained network (the moving average of its weights) and the summary of the training."""
-    network = BasicUNet(**ARGUMENTS).to(device=device, memory_format=torch.channels_last_3d)
+    network = first_network(options.start_from).to(device=device, memory_format=torch.channels_last_3d)
     average = copy.deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=PEAK_RATE, weight_decay=1e-4)
-    deadline = time.monotonic() + 60 * options.minutes
-    step, losses, printed = 0, [], time.monotonic()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=1e-4)
+    started, step, losses, printed = time.monotonic(), 0, [], 0.0
+
+    def done() -> float:
+        return step / options.steps if options.steps else (time.monotonic() - started) / (60 * options.minutes)
+
     network.train()
-    for patches, shares in batches(options):
-        done = step / options.steps if options.steps else 1 - (deadline - time.monotonic()) / (60 * options.minutes)
-        if done >= 1:
+    for patches, shares in batches(options, done):
+        now = done()
+        if now >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = PEAK_RATE * learning_rate(done, step)
-        if done > 1 - FROZEN_SHARE:
+            group["lr"] = options.rate * learning_rate(now, step)
+        if options.start_from is not None or now > FREEZE_AT:
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm3d):
                     module.eval()
-        loss = _step(network, optimiser, patches.to(device), shares.to(device), with_dice=done < DICE_SHARE)
-        _average(average, network, min(EMA_DECAY, (1 + step) / (10 + step)))
+        losses.append(_step(network, optimiser, patches.to(device), shares.to(device), with_dice=now < DICE_UNTIL))
         step += 1
-        losses.append(loss)
-        if time.monotonic() - printed > 20:
+        _average(average, network, min(EMA_DECAY, step / (10 + step)))
+        if time.monotonic() - printed > 30:
             printed = time.monotonic()
-            print(f"step {step} ({100 * done:.0f} %), loss {np.mean(losses[-50:]):.4f}", flush=True)
+            print(f"step {step} ({100 * now:.0f} %), loss {np.mean(losses[-30:]):.4f}", flush=True)
+    first_seed = FIRST_TRAINING_SEED + options.first_torso
     summary = {
         "script": "scripts/train_phantom_model.py",
         "data": "torso CTs drawn by medseg.phantom; no patient data",
         "seed": options.seed,
         "torsos": options.torsos,
-        "training_seeds": [FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + options.torsos - 1],
+        "training_seeds": [first_seed, first_seed + options.torsos - 1],
         "steps": step,
         "patches_per_step": BATCH,
-        "patch_size": [PATCH] * 3,
+        "patch_sizes": [size for _, size in PATCH_SIZES],
         "device": device.type,
         "torch": torch.__version__.split("+")[0],
         "loss_at_the_end": round(float(np.mean(losses[-100:])), 4),
     }
+    if options.start_from is not None:
+        before = read_folder(options.start_from).description
+        summary["started_from"] = {"sha256": before.weights.sha256, **{k: v for k, v in before.training.items() if k != "validation"}}
     return average, summary
+
+
+def first_network(start_from: Path | None) -> torch.nn.Module:
+    """Return the network of a model folder, or an untrained one, its output biased to how common the segments are."""
+    network = BasicUNet(**ARGUMENTS)
+    if start_from is not None:
+        network.load_state_dict(load_network(read_folder(start_from)).state_dict())
+        return network
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.momentum = 0.05
+    with torch.no_grad():  # that bias saves the first steps
+        network.final_conv.bias.copy_(torch.tensor(COMMONNESS).log())
+    return network
 
 
 def learning_rate(done: float, step: int) -> float:
@@ -157,8 +168,8 @@ def _step(network: torch.nn.Module, optimiser: Any, patches: torch.Tensor, share
     loss = -(shares * logs).sum(1).mean()
     if with_dice:
         found = logs.exp()
-        both, sizes = (found * shares).sum((0, 2, 3, 4)), (found + shares).sum((0, 2, 3, 4))
-        loss = loss + 1 - ((2 * both + 1) / (sizes + 1)).mean()
+        both, sizes, there = (found * shares).sum((0, 2, 3, 4)), (found + shares).sum((0, 2, 3, 4)), shares.sum((0, 2, 3, 4)) > 0
+        loss = loss + 1 - (2 * both / sizes)[there].mean()
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -175,14 +186,14 @@ def _average(average: torch.nn.Module, network: torch.nn.Module, decay: float) -
             kept.copy_(now)
 
 
-def batches(options: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(options: argparse.Namespace, done: Callable[[], float]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield batches for ever: patches (N,1,k,j,i) and shares (N,C,k,j,i); torsos are drawn beside the training.
 
     The order is fixed: batch n uses the torsos that exist by a schedule, not by chance of timing.
     """
     random = np.random.default_rng(options.seed)
     with ProcessPoolExecutor(options.workers) as processes, ThreadPoolExecutor(options.workers) as threads:
-        coming = [processes.submit(make_case, FIRST_TRAINING_SEED + n) for n in range(options.torsos)]
+        coming = [processes.submit(make_case, FIRST_TRAINING_SEED + options.first_torso + n) for n in range(options.torsos)]
         queue: list[Future[tuple[torch.Tensor, torch.Tensor]]] = []
         drawn = 0
         try:
@@ -192,15 +203,16 @@ def batches(options: argparse.Namespace) -> Iterator[tuple[torch.Tensor, torch.T
                     known = min(options.torsos, options.torsos_at_start + drawn // options.pieces_per_torso)
                     cases = [coming[int(random.integers(known))].result() for _ in range(BATCH)]
                     seeds = [int(seed) for seed in random.integers(1 << 62, size=BATCH)]
-                    queue.append(threads.submit(_batch, cases, seeds))
+                    size = [size for start, size in PATCH_SIZES if done() >= start][-1]
+                    queue.append(threads.submit(_batch, cases, seeds, size))
                     drawn += BATCH
                 yield queue.pop(0).result()
         finally:
             processes.shutdown(wait=False, cancel_futures=True)
 
 
-def _batch(cases: list[Case], seeds: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    pieces = [make_piece(case, np.random.default_rng(seed)) for case, seed in zip(cases, seeds, strict=True)]
+def _batch(cases: list[Case], seeds: list[int], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    pieces = [make_piece(case, size, np.random.default_rng(seed)) for case, seed in zip(cases, seeds, strict=True)]
     return torch.stack([patch for patch, _ in pieces]), torch.stack([shares for _, shares in pieces])
 
 
@@ -208,8 +220,8 @@ def make_case(seed: int) -> Case:
     """Image one torso on a grid, with a crop, a tilt and a blur that its seed decides."""
     torch.set_num_threads(1)
     random = np.random.default_rng((seed, 1))
-    anatomy = torso_anatomy(seed)
-    geometry = random_geometry(random)
+    anatomy = random_torso(seed, random)
+    geometry = random_geometry(anatomy, random)
     sampled = sample(anatomy, geometry, 2)
     blur = (*[float(random.uniform(0, 2.0))] * 2, float(random.uniform(0, 0.8) * geometry.spacing_mm[2]))
     scan = image(sampled, geometry, noise_hu=0.0, blur_mm=blur)
@@ -238,11 +250,19 @@ def contents_of(anatomy: Anatomy, geometry: Geometry) -> npt.NDArray[np.uint16]:
     return np.stack(codes)
 
 
-def random_geometry(random: np.random.Generator) -> Geometry:
-    """Draw a grid: 1.2 to 3 mm in the slice, 1 to 5 mm between slices, at times cropped from head or feet, or tilted."""
-    in_slice, between = float(random.uniform(1.2, 3.0)), float(random.choice([1.5, 2.0, 2.5, 3.0, 4.0, 5.0]))
-    extent = np.array([random.uniform(370, 430), random.uniform(290, 340), random.uniform(300, 360)])
-    if random.random() < 0.35:
+def random_torso(seed: int, random: np.random.Generator) -> Anatomy:
+    """Draw a torso; half of them have a tumour of 12 to 46 mm instead of their own."""
+    try:
+        return torso_anatomy(seed, float(random.uniform(12, 46)) if random.random() < 0.5 else None)
+    except ParameterError:  # no room for that one
+        return torso_anatomy(seed)
+
+
+def random_geometry(anatomy: Anatomy, random: np.random.Generator) -> Geometry:
+    """Draw a grid: 1.3 to 3 mm in the slice, 1.5 to 5 mm between slices, at times cropped at head or feet, or tilted."""
+    in_slice, between = float(random.uniform(1.3, 3.0)), float(random.choice([1.5, 2.0, 2.5, 3.0, 4.0, 5.0]))
+    extent = np.array(TORSO_FIELD_MM) * [random.uniform(0.97, 1.12), random.uniform(0.98, 1.12), random.uniform(0.95, 1.05)]
+    if random.random() < 0.3:
         extent[2] *= random.uniform(0.4, 0.9)
     spacing = np.array([in_slice, in_slice, between])
     shape = [int(n) for n in np.maximum(8, np.round(extent / spacing))]
@@ -252,27 +272,29 @@ def random_geometry(random: np.random.Generator) -> Geometry:
         direction[1:, 1:] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     if random.random() < 0.25:
         direction[1, 2] += np.tan(np.radians(random.uniform(-20, 20)))  # gantry tilt
-    centre = random.uniform([-12, -12, -20], [12, 12, 50])
+    low, high = anatomy.box_mm(TORSO_ORGANS)
+    rest = np.array([12.0, 12.0, max(10.0, float(high[2] - low[2] - extent[2]) / 2 + 10)])
+    centre = np.array([*TORSO_MIDDLE_MM, (low[2] + high[2]) / 2]) + random.uniform(-rest, rest)
     affine = np.eye(4)
     affine[:3, :3] = direction * spacing
     affine[:3, 3] = centre - affine[:3, :3] @ (np.array(shape) - 1) / 2
     return Geometry((shape[0], shape[1], shape[2]), affine)
 
 
-def make_piece(case: Case, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def make_piece(case: Case, size: int, random: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut a piece (1,k,j,i) with new noise from a case, prepared as a scan is, and the shares (C,k,j,i) in its voxels."""
     target = case.plan.target
-    start = np.array([random.integers(min(0, n - PATCH), max(0, n - PATCH) + 1) for n in target.shape])
-    box = target.cropped(start, (PATCH,) * 3)
+    start = np.array([random.integers(min(0, n - size), max(0, n - size) + 1) for n in target.shape])
+    box = target.cropped(start, (size,) * 3)
     scan = _noisy_part(case.scan, box, random)
     shift = float(random.uniform(-5, 5))
     scan = scan.with_array(np.clip(scan.array + np.float32(shift), LOWER_HU, UPPER_HU))
     prepared = PreparationPlan(scan.geometry, box).prepare(scan, LOWER_HU)
     patch = normalised(prepared.array.T, normaliser(prepared, _RULE))
-    box_slices = tuple(slice(max(0, s), max(0, s) + PATCH) for s in start[::-1])
+    box_slices = tuple(slice(max(0, s), max(0, s) + size) for s in start[::-1])
     inside = case.contents[(slice(None), *box_slices)]
     before = [max(0, -int(s)) for s in start[::-1]]
-    padding = [(b, PATCH - b - n) for b, n in zip(before, inside.shape[1:], strict=True)]
+    padding = [(b, size - b - n) for b, n in zip(before, inside.shape[1:], strict=True)]
     return torch.from_numpy(patch)[None], shares_of(np.pad(inside, [(0, 0), *padding]))
 
 
@@ -297,11 +319,6 @@ def _noisy_part(scan: Volume, box: Geometry, random: np.random.Generator) -> Vol
 
 def describe(weights: bytes, summary: dict[str, Any]) -> ModelDescription:
     """Return the description of the model."""
-    segments = []
-    for segment in SEGMENTS:
-        category, kind, side = CODES[segment.label]
-        codes = {"category": category.to_dict(), "type": kind.to_dict()} | ({"modifier": side.to_dict()} if side else {})
-        segments.append({"number": segment.number, "label": segment.label, **codes, "colour": list(segment.rgb)})
     return parse_description(
         {
             "schema": "medseg.model/1",
@@ -316,10 +333,10 @@ def describe(weights: bytes, summary: dict[str, Any]) -> ModelDescription:
             "alignment": "patient",
             "normalisation": {"kind": "clip-and-scale", "lower": LOWER_HU, "upper": UPPER_HU},
             "background": LOWER_HU,
-            "patch_size": [160, 128, 128],
+            "patch_size": [128, 96, 112],
             "patch_multiple": 16,
             "overlap": 0.25,
-            "segments": segments,
+            "segments": [described(segment).to_dict() for segment in SEGMENTS],
             "weights": {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
             "licence": {"code": "Apache-2.0", "weights": "Apache-2.0", "data": "Apache-2.0"},
             "intended_use": "Demonstration on computer-drawn torso phantoms (medseg.phantom) and tests of this software. "
@@ -344,7 +361,8 @@ def validate(folder: Path, count: int) -> dict[str, Any]:
     errors: dict[str, list[float]] = {segment.label: [] for segment in SEGMENTS}
     for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count):
         random = np.random.default_rng((seed, 1))
-        anatomy, geometry = torso_anatomy(seed), random_geometry(random)
+        anatomy = torso_anatomy(seed)
+        geometry = random_geometry(anatomy, random)
         sampled = sample(anatomy, geometry)
         blur = (*[float(random.uniform(0, 2.0))] * 2, 0.0)
         scan = image(sampled, geometry, noise_hu=float(random.uniform(0, 40)), blur_mm=blur, seed=seed)
@@ -371,6 +389,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=0, help="length of the training (repeatable)")
     parser.add_argument("--minutes", type=float, default=40.0, help="length of the training where --steps is not given")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=3e-3, help="highest learning rate")
+    parser.add_argument("--first-torso", type=int, default=0, help="number of the first training torso")
+    parser.add_argument("--start-from", type=Path, help="go on with the weights of this model folder (use a tenth of the rate)")
     parser.add_argument("--torsos", type=int, default=120, help="how many different torsos")
     parser.add_argument("--torsos-at-start", type=int, default=6, help="torsos to wait for before the first step")
     parser.add_argument("--pieces-per-torso", type=int, default=6, help="pieces after which one more torso joins")

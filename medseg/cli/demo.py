@@ -45,7 +45,7 @@ def demo(output: str, device: str, overwrite: bool, terminal: Terminal) -> int:
     rows = compare_with_truth(done.result.table, truth)
     terminal.findings(done.result.findings)
     terminal.show(rich_truth_table(rows))
-    good = all(abs(row.error_percent) <= ALLOWED_ERROR_PERCENT for row in rows)
+    good = all(row.is_within(ALLOWED_ERROR_PERCENT) for row in rows)
     terminal.show(f"every volume within {ALLOWED_ERROR_PERCENT:g} % of the truth" if good else "[bold red]a volume is off[/]")
     for name in ("pictures/three_planes.png", "pictures/rendering_3d.png", "report.html"):
         if name in done.files:

@@ -18,11 +18,18 @@ def evaluate(reference: str, prediction: str, output: str | None, overwrite: boo
 
     Segments are matched by label where both files name at least one alike, else by number. What is undefined is empty, with the reason.
     """
+    from medseg.core.errors import GeometryMismatchError
     from medseg.evaluation.overlap import evaluate as compare
     from medseg.io.read import read_label_map
+    from medseg.preprocessing.resample import fit_to
     from medseg.reporting.table import rich_scores_table
 
-    evaluation = compare(read_label_map(reference), read_label_map(prediction))
+    expected = read_label_map(reference)
+    # A DICOM SEG or .seg.nrrd may be stored cropped: its voxels are moved onto the reference's grid, never resampled
+    found = fit_to(read_label_map(prediction), expected.geometry)
+    if any(finding.code == "LABELS_OUTSIDE_GRID" for finding in found.findings):
+        raise GeometryMismatchError("the prediction has voxels outside the reference's grid: compare both on the grid of the scan")
+    evaluation = compare(expected, found)
     if output:
         from medseg.cli.outputs import write_scores
 

@@ -44,5 +44,5 @@ def measure(
     from medseg.reporting.table import rich_table
 
     terminal.findings(findings)
-    terminal.show(rich_table(table))
+    terminal.show(rich_table(table, label_map.segments))
     terminal.document(document)

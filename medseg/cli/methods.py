@@ -126,7 +126,7 @@ def _run(
         result = method(subject, params, settings=settings)
     source = subject if isinstance(subject, Volume) else None
     path = write(result, output, source=source, overwrite=overwrite)
-    document = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
+    document: dict[str, Any] = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
     document |= {"findings": [finding.to_dict() for finding in result.findings]}
     terminal.findings(result.findings)
     if isinstance(result, LabelMap):
@@ -134,7 +134,7 @@ def _run(
         from medseg.reporting.table import rich_table
 
         table = measure(result, source)
-        terminal.show(rich_table(table))
+        terminal.show(rich_table(table, result.segments))
         document |= {"segments": table.to_dict()["segments"]}
     else:
         document |= result.geometry.to_dict()

@@ -60,7 +60,7 @@ def run(
     from medseg.reporting.table import rich_table
 
     terminal.findings(done.result.findings)
-    terminal.show(rich_table(done.result.table))
+    terminal.show(rich_table(done.result.table, done.result.label_map.segments))
     report = done.files.get("report.html")
     terminal.show(f"report: {report}" if report else "no report: install medseg[report]")
     terminal.document(

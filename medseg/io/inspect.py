@@ -12,7 +12,7 @@ from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.labels import label_table_path
-from medseg.io.read import READERS, Reader, first_bytes, is_dicom_seg, read_label_map
+from medseg.io.read import READERS, Reader, first_bytes, read_label_map
 from medseg.io.report import VolumeReport
 
 _IMAGE_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -70,7 +70,9 @@ def _file_reports(path: Path, is_asked_for: bool) -> list[VolumeReport]:
     reader = next((reader for reader in READERS if reader.recognises(start)), None)
     if reader is not None:
         return [_image_report(path, reader)]
-    if is_dicom_seg(path):
+    from medseg.io.dicom.seg_read import is_seg
+
+    if is_seg(path):
         return [_segmentation_report(path, "DICOM SEG")]
     reports = _series_reports(path) if is_asked_for else []
     if not reports and is_promised:

@@ -108,7 +108,8 @@ def _geometry_of(fields: Mapping[str, str], name: str) -> tuple[Geometry, list[F
         findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
     affine = np.eye(4)
     # a row of the TransformMatrix is the direction of an axis: the transpose of ITK's direction
-    affine[:3, :3] = matrix.T * _numbers(fields, "elementspacing", 3, name) * _TO_RAS[:, None]
+    with np.errstate(invalid="ignore"):  # infinite spacings become NaN here and are refused by Geometry
+        affine[:3, :3] = matrix.T * _numbers(fields, "elementspacing", 3, name) * _TO_RAS[:, None]
     affine[:3, 3] = np.array(_numbers(fields, "offset", 3, name) if "offset" in fields else (0, 0, 0)) * _TO_RAS
     try:
         geometry = Geometry((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)

@@ -36,17 +36,7 @@ def geometry_of(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, 
     SingularAffineError where the spacing is zero or not a number.
     """
     findings = _check_spacing(header, xform, name)
-    sform = _sform(header) if header.sform_code > 0 else None
-    qform = _qform(header, name) if header.qform_code > 0 else None
-    if xform != "auto":
-        affine = sform if xform == "sform" else qform
-        if affine is None:
-            raise GeometryError(f"{name} has no {xform}; read it with xform='auto'")
-    elif sform is not None and qform is not None:
-        _check_agreement(sform, qform, _qform_uncertainty_mm(header, shape, name), shape, name)
-        affine = sform
-    else:
-        affine = sform if sform is not None else qform
+    affine = _chosen(header, shape, xform, name)
     if affine is None:
         affine = _centred(header, shape)
         message = (
@@ -57,6 +47,17 @@ def geometry_of(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, 
     affine, unit_findings = _in_mm(affine, header.spatial_unit, name)
     geometry = _grid(shape, affine, name)
     return geometry, (*findings, *unit_findings, *_grid_findings(geometry, header))
+
+
+def _chosen(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> FloatArray | None:
+    """The affine of the header in its own unit, or None where it has none."""
+    sform = _sform(header) if header.sform_code > 0 and xform != "qform" else None
+    qform = _qform(header, name) if header.qform_code > 0 and xform != "sform" else None
+    if xform != "auto" and sform is None and qform is None:
+        raise GeometryError(f"{name} has no {xform}; read it with xform='auto'")
+    if sform is not None and qform is not None:
+        _check_agreement(sform, qform, _qform_uncertainty_mm(header, shape, name), shape, name)
+    return sform if sform is not None else qform
 
 
 def _grid(shape: tuple[int, int, int], affine: FloatArray, name: str) -> Geometry:

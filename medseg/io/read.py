@@ -18,7 +18,6 @@ from medseg.io.stored import StoredImage
 from medseg.io.stream import GZIP_MAGIC, open_file, open_stream
 
 _START_BYTES = 1024
-_SEGMENTATION_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # binary and fractional, label map
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def read_label_map(path: str | Path, *, series: str | None = None) -> LabelMap:
     path = Path(path)
     reader = find_reader(path)
     if reader is None:
-        from medseg.io.dicom.seg import read_seg
+        from medseg.io.dicom.seg_read import read_seg
 
         return read_seg(path)
     if reader.name == "NRRD":
@@ -106,7 +105,9 @@ def holds_label_map(path: str | Path) -> bool:
     try:
         reader = find_reader(path)
         if reader is None:
-            return is_dicom_seg(path)
+            from medseg.io.dicom.seg_read import is_seg
+
+            return is_seg(path)
         if label_table_path(path).is_file():
             return True
         if reader.name == "NRRD":
@@ -115,16 +116,6 @@ def holds_label_map(path: str | Path) -> bool:
             return is_segmentation(path)
         return reader.name == "NIfTI" and bool(reader.read_stored(path).segments)
     except (UnreadableFileError, UnsupportedFormatError, ValueError):
-        return False
-
-
-def is_dicom_seg(path: str | Path) -> bool:
-    """Whether a file is a DICOM SEG, by the SOP class in its file meta information (PS3.10, section 7.1)."""
-    from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
-
-    try:
-        return read_elements(str(path), frozenset()).media_sop_class_uid in _SEGMENTATION_CLASSES
-    except (HeaderError, NotDicomError, OSError):
         return False
 
 

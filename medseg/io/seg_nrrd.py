@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from medseg.core.codes import Code
-from medseg.core.errors import OverlappingSegmentsError, SegmentError, UnsupportedFormatError
+from medseg.core.errors import OverlappingSegmentsError, SegmentError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
+from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, present_numbers, smallest_unsigned
 from medseg.core.segment import Colour, Segment
 from medseg.core.volume import Source
@@ -23,9 +24,15 @@ from medseg.io.nrrd import parse, read_voxels, write_nrrd
 from medseg.io.nrrd_header import geometry_of
 from medseg.io.stored import complete_segments
 from medseg.io.values import Array, as_label_array
+from medseg.io.voxels import count_voxels
 
 _SEGMENT_KEY = re.compile(r"^Segment(\d+)_(.+)$")
 _OFFSET_KEY = "Segmentation_ReferenceImageExtentOffset"
+_PARAMETERS_KEY = "Segmentation_ConversionParameters"
+_REFERENCE_NAME = "Reference image geometry"  # a conversion parameter, name|value|description; several are joined by &
+_REFERENCE = re.compile(rf"(?:^|&){_REFERENCE_NAME}\|([^|]*)\|")
+_ON_GRID_TOLERANCE = 0.01  # voxels
+_CROP_TOLERANCE_MM = 0.01
 _CATEGORY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _REGION_CONTEXT = "Anatomic codes - DICOM master list"
 _RESERVED = re.compile(r"[|~^\r\n]")  # separators of Slicer's tags and terminology strings
@@ -49,7 +56,8 @@ def read_segmentation(path: str | Path) -> LabelMap:
     """Read segments with their names, colours and codes.
 
     A layer's values are kept; where values of two layers collide, the later segment gets the next free number and a
-    finding says so. Raises OverlappingSegmentsError where a voxel belongs to two segments.
+    finding says so. A file that Slicer cropped to its segments is put back on the grid of the scan if it names it.
+    Raises OverlappingSegmentsError where a voxel belongs to two segments.
     """
     path = Path(path)
     header = parse(path)
@@ -64,7 +72,8 @@ def read_segmentation(path: str | Path) -> LabelMap:
     layers = [as_label_array(np.asfortranarray(layer), path.name) for layer in stacked]
     array, segments, merged = _merge(layers, _entries(header.keys, path.name), path.name)
     segments, renamed = complete_segments(segments, present_numbers(array))
-    findings = (*findings, *merged, *renamed, *_offset_finding(header.keys))
+    array, geometry, cropped = _on_reference_grid(array, geometry, header.keys)
+    findings = (*findings, *merged, *renamed, *cropped)
     return LabelMap(array, geometry, segments, Source(str(path), "seg.nrrd", files=(str(path),)), findings)
 
 
@@ -136,12 +145,45 @@ def _numbers(entries: list[_Entry]) -> tuple[dict[tuple[int, int], int], list[st
     return numbers, renumbered
 
 
-def _offset_finding(keys: Mapping[str, str]) -> tuple[Finding, ...]:
+def _on_reference_grid(array: Array, geometry: Geometry, keys: Mapping[str, str]) -> tuple[Array, Geometry, tuple[Finding, ...]]:
+    """Undo Slicer's cropping to the segments where the file names the grid of the scan and the voxels lie on it."""
+    reference = _reference_grid(keys.get(_PARAMETERS_KEY, ""))
+    if reference is not None and reference.shape != geometry.shape:
+        first = reference.world_to_index(geometry.origin_mm)
+        start = np.rint(first).astype(int)
+        stop = start + geometry.shape
+        fits = np.abs(first - start).max() < _ON_GRID_TOLERANCE and (start >= 0).all() and (stop <= reference.shape).all()
+        if fits and geometry.matches(reference.cropped(start.tolist(), geometry.shape), _CROP_TOLERANCE_MM):
+            whole = np.zeros(reference.shape, array.dtype, order="F")
+            whole[start[0] : stop[0], start[1] : stop[1], start[2] : stop[2]] = array
+            message = f"3D Slicer cropped this segmentation to {geometry.shape}; it was put back on the grid of its scan, {reference.shape}"
+            return whole, reference, (Finding("CROPPING_UNDONE", Severity.INFO, message, {"start": start.tolist()}),)
     offset = keys.get(_OFFSET_KEY, "").split()
     if not any(part not in ("0", "") for part in offset):
-        return ()
+        return array, geometry, ()
     message = f"3D Slicer cropped this segmentation: its first voxel is voxel ({', '.join(offset)}) of the scan; its own grid is used"
-    return (Finding("CROPPED_GRID", Severity.INFO, message, {"offset": offset}),)
+    return array, geometry, (Finding("CROPPED_GRID", Severity.INFO, message, {"offset": offset}),)
+
+
+def _reference_grid(parameters: str) -> Geometry | None:
+    """The grid of the scan: 16 numbers of the index-to-RAS matrix and the first and last index of each axis."""
+    match = _REFERENCE.search(parameters)
+    parts = [part for part in match[1].split(";") if part.strip()] if match else []
+    if len(parts) != 22:
+        return None
+    try:
+        first, last = [int(part) for part in parts[16::2]], [int(part) for part in parts[17::2]]
+        shape = [end - start + 1 for start, end in zip(first, last, strict=True)]
+        count_voxels(shape, "the grid of the scan")
+        return Geometry((1, 1, 1), np.array([float(part) for part in parts[:16]]).reshape(4, 4)).cropped(first, shape)
+    except (ValueError, OverflowError, UnreadableFileError):
+        return None
+
+
+def _reference_text(geometry: Geometry) -> str:
+    i, j, k = (n - 1 for n in geometry.shape)
+    numbers = [*(repr(float(value)) for value in geometry.affine.ravel()), "0", str(i), "0", str(j), "0", str(k)]
+    return f"{_REFERENCE_NAME}|{''.join(f'{number};' for number in numbers)}|Grid of the scan that was segmented."
 
 
 def _colour(text: str) -> Colour | None:
@@ -179,7 +221,7 @@ def write_segmentation(label_map: LabelMap, path: str | Path, overwrite: bool = 
     i, j, k = (n - 1 for n in label_map.geometry.shape)
     keys = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
-        "Segmentation_ConversionParameters": "",
+        _PARAMETERS_KEY: _reference_text(label_map.geometry),
         "Segmentation_MasterRepresentation": "Binary labelmap",
         _OFFSET_KEY: "0 0 0",
     }

@@ -86,6 +86,4 @@ def _write_segments(value: LabelMap, path: Path, suffix: str, source: Volume | N
         )
     from medseg.io.dicom.seg import write_seg
 
-    if not overwrite and path.exists():
-        raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
-    write_seg(value, path, source)
+    write_seg(value, path, source, overwrite=overwrite)

@@ -23,7 +23,10 @@ def _point(value: Any) -> Any:
     """Accept a sequence of three numbers or the text "R,A,S"."""
     if isinstance(value, str):
         value = value.split(",")
-    return tuple(float(v) for v in value)
+    try:
+        return tuple(float(v) for v in value)
+    except TypeError as err:
+        raise ValueError("a point is three numbers R,A,S in mm; several points are a list of such triples") from err
 
 
 def _finite(value: float) -> float:

@@ -142,7 +142,7 @@ def resized_tumour(tumour: list[Structure], diameter_mm: float, liver: Solid) ->
     Raises ParameterError where it does not fit into the liver there.
     """
     whole = tumour[0].solid
-    factor = (diameter_mm**3 * pi / 6 / whole.volume_mm3) ** (1 / 3)
+    factor = diameter_mm * (pi / 6 / whole.volume_mm3) ** (1 / 3)
     if not factor > 0 or not lies_within(resized(whole, factor), liver):
         raise ParameterError(
             f"a tumour of {diameter_mm} mm does not fit into the liver at its place: give a smaller positive diameter or another seed"
@@ -188,7 +188,7 @@ def needle(start: FloatArray, end: FloatArray, radius_mm: float) -> Solid:
     """A thin ellipsoid from one point to another."""
     along = (end - start) / np.linalg.norm(end - start)
     side = np.cross(along, (0, 1, 0) if abs(along[1]) < 0.9 else (1, 0, 0))
-    side /= np.linalg.norm(side)
+    side = side / np.linalg.norm(side)
     middle = (start + end) / 2
     frame = np.stack([side, np.cross(along, side), along], axis=1)
     length = float(np.linalg.norm(end - start)) / 2

@@ -251,12 +251,13 @@ def maximum_diameter_mm(solid: Solid) -> float:
     if solid.is_ellipsoid:
         return 2.0 * max(solid.semi_axes_mm)
     from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import cdist
 
     t, angle = np.meshgrid(np.linspace(0, pi, 31), np.linspace(0, 2 * pi, 36, endpoint=False), indexing="ij")
     where = np.stack([t.ravel(), angle.ravel()], axis=-1)
     points = solid.surface_points(-np.cos(where[:, 0]), where[:, 1])
     corners = ConvexHull(points).vertices
-    apart = np.linalg.norm(points[corners, None] - points[None, corners], axis=-1)
+    apart = cdist(points[corners], points[corners])
     first, second = np.unravel_index(int(apart.argmax()), apart.shape)
     ends = where[corners[[first, second]]]
     step, best = 0.15, float(apart.max())
@@ -264,7 +265,7 @@ def maximum_diameter_mm(solid: Solid) -> float:
     while step > 1e-5:
         tried = [ends[n] + step * nudge for n in (0, 1)]
         clouds = [solid.surface_points(-np.cos(np.clip(t[:, 0], 0, pi)), t[:, 1]) for t in tried]
-        apart = np.linalg.norm(clouds[0][:, None] - clouds[1][None], axis=-1)
+        apart = cdist(clouds[0], clouds[1])
         n, m = np.unravel_index(int(apart.argmax()), apart.shape)
         ends = np.stack([tried[0][n], tried[1][m]])
         best = max(best, float(apart.max()))

@@ -32,14 +32,6 @@ class PreparationPlan:
     source: Geometry
     target: Geometry
 
-    @property
-    def is_exact(self) -> bool:
-        """Whether every target voxel is a source voxel: axes are only reordered and flipped, nothing is interpolated."""
-        if self.source.shape == self.target.shape or sorted(self.source.shape) == sorted(self.target.shape):
-            steps = np.abs(self.target_to_source()[:, :3])
-            return bool(np.allclose(steps, np.rint(steps), atol=1e-6) and np.allclose(steps.sum(axis=0), 1, atol=1e-6))
-        return False
-
     def target_to_source(self) -> npt.NDArray[np.float64]:
         """Return the (3, 4) map from target indices (i,j,k,1) to fractional source indices."""
         return _between(self.target, self.source)
@@ -60,7 +52,7 @@ class PreparationPlan:
 
         if not volume.geometry.matches(self.source):
             raise GeometryError("this plan was made for another grid: make one for the geometry of this volume")
-        array = volume.array.T.astype(np.float32)
+        array = np.asarray(volume.array.T, dtype=np.float32)
         sigma = antialias_sigma_voxels(self.source, self.target)
         if any(sigma):
             array = gaussian(array, sigma[::-1])

@@ -135,12 +135,14 @@ def _remark(row: SegmentRow | None) -> str:
 
 
 def expected_volumes(truth: Mapping[str, Any]) -> dict[str, float]:
-    """Return label → ml of a truth document or a plain mapping."""
+    """Return label → ml of a truth document or a plain mapping; a volume that is not known (null) is left out."""
     entries: Any = truth.get("segments", truth)
     try:
         if isinstance(entries, Mapping):
-            return {str(label): float(value["volume_ml"] if isinstance(value, Mapping) else value) for label, value in entries.items()}
-        return {str(entry["label"]): float(entry["volume_ml"]) for entry in entries}
+            known = {str(label): value["volume_ml"] if isinstance(value, Mapping) else value for label, value in entries.items()}
+        else:
+            known = {str(entry["label"]): entry["volume_ml"] for entry in entries}
+        return {label: float(value) for label, value in known.items() if value is not None}
     except (KeyError, TypeError, ValueError) as err:
         raise ParameterError("a truth gives each segment a label and its volume_ml") from err
 

@@ -119,7 +119,7 @@ def test_nan_is_named_not_measured_as_a_number(medseg, tmp_path):
         (["segment", "threshold", "good.nii", "-o", "o.nii", "--lower", "x"], 2, "lower"),
         (["segment", "threshold", "good.nii", "-o", "o.xyz", "--lower", "1"], 3, "xyz"),
         (["segment", "threshold", "good.nii", "-o", "file/below/o.nii", "--lower", "1"], 5, "file"),
-        (["segment", "threshold", "good.nii", "-o", "good.nii", "--lower", "1"], 5, "overwrite"),
+        (["segment", "threshold", "good.nii", "-o", "good.nii", "--lower", "1"], 5, "overwriting"),
         (["segment", "threshold", "good.nii", "-o", "o.dcm", "--lower", "1"], 3, "DICOM"),
         (["segment", "model", "good.nii", "-o", "o.nii", "--model", "nowhere"], 4, "nowhere"),
         (["run", "nothing", "good.nii", "-o", "out"], 4, "ct-phantom"),

@@ -55,6 +55,7 @@ def test_a_method_is_called_with_checked_parameters_and_gets_the_settings_it_nam
         ({"seeds": [(1, 2, 3)], "ofset": 1}, "no parameter 'ofset'"),
         ({"seeds": [(1, 2, 3)], "offset": 11}, "offset"),
         ({"seeds": [(1, 2)]}, "seeds"),
+        ({"seeds": (1, 2, 3)}, "three numbers"),
         ({"seeds": [(1, 2, float("nan"))]}, "finite"),
         ({"seeds": ["a,b,c"]}, "seeds"),
         ({"seeds": [(1, 2, 3)], "connectivity": 7}, "connectivity"),

@@ -102,10 +102,8 @@ def test_the_own_spacing_moves_voxels_without_changing_them(name: str) -> None:
     scan = Volume(array, GRIDS[name], modality="CT")
     turned = reoriented(scan, "RAS")
     plan = plan_preparation(scan.geometry, turned.geometry.spacing_mm, "RAS")
-    assert plan.is_exact
     assert plan.target.matches(turned.geometry, 1e-6)
     np.testing.assert_array_equal(plan.prepare(scan, 0.0).array, turned.array)
-    assert not plan_preparation(scan.geometry, (2.0, 2.0, 2.0), "RAS").is_exact
 
 
 def test_equals_simpleitks_resampling_on_an_oblique_grid() -> None:

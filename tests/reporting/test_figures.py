@@ -18,10 +18,11 @@ from medseg.reporting.places import find_places, outer_numbers, point_of_interes
 RED, GREEN, BLUE, YELLOW = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0)
 
 
-def test_three_planes_show_the_patient_from_the_feet(grid, make_scene, decode, pixels_of):
-    """In the axial pane (upper left of the page) the right-sided organ lies left of the left-sided one, on every grid."""
-    volume, label_map = make_scene(grid)
-    at = [round(n) for n in grid.world_to_index((0, 0, 0))]
+@pytest.mark.parametrize("name", ["RAS", "LPS", "PIR", "left_handed_SAR"])
+def test_three_planes_show_the_patient_from_the_feet(grids, name, make_scene, decode, pixels_of):
+    """In the axial pane (upper left of the page) the right-sided organ lies left of the left-sided one."""
+    volume, label_map = make_scene(grids[name])
+    at = [round(n) for n in grids[name].world_to_index((0, 0, 0))]
     page = decode(three_planes_png(volume, label_map, at=at))
     assert 600 <= page.shape[1] <= 1400
     pane = page[: page.shape[0] // 2, : page.shape[1] // 2]
@@ -40,7 +41,7 @@ def test_pictures_are_the_same_however_the_grid_is_stored(make_scene, decode):
     geometry = volume.geometry.transformed(turned, (59, 0, 0), shape)
     array = lambda a: a.transpose(2, 0, 1)[:, ::-1, :]  # noqa: E731
     again = Volume(array(volume.array), geometry, "CT", "HU"), LabelMap(array(label_map.array), geometry, label_map.segments)
-    assert not geometry.is_left_handed == volume.geometry.is_left_handed
+    assert geometry.is_left_handed != volume.geometry.is_left_handed
     one = decode(three_planes_png(volume, label_map, at=(30, 25, 15)))
     two = decode(three_planes_png(*again, at=(15, 29, 25)))
     assert one.shape == two.shape
@@ -86,10 +87,10 @@ def test_odd_scans_are_drawn(decode):
     nothing = Volume(np.full((1, 1, 1), np.nan, np.float32), tiny, "MR")
     for draw in (three_planes_png, axial_montage_png, segment_gallery_png):
         assert decode(draw(nothing, empty)).size
-    wide = Geometry((120, 16, 8), np.diag([0.5, 0.5, 4.0, 1.0]))
+    wide = Geometry((80, 16, 3), np.diag([0.5, 0.5, 4.0, 1.0]))
     labels = np.zeros(wide.shape, np.uint8)
     for n in range(70):
-        labels[n + 5, 4:12, 1:7] = n + 1
+        labels[n + 5, 4:12, 1:] = n + 1
     names = ["$x_1$ 肝臓 \t\n\x07", "a" * 300, *(f"structure {n}" for n in range(68))]
     many = LabelMap(labels, wide, tuple(Segment(n + 1, name) for n, name in enumerate(names)))
     volume = Volume(np.full(wide.shape, 7, np.int16), wide, "MR")
@@ -99,10 +100,11 @@ def test_odd_scans_are_drawn(decode):
         assert page.shape[1] <= 1400
 
 
-def test_montage_runs_from_head_to_feet(grid, make_scene, decode, pixels_of):
+@pytest.mark.parametrize("name", ["LPS", "PIR", "left_handed_SAR"])
+def test_montage_runs_from_head_to_feet(grids, name, make_scene, decode, pixels_of):
     """The superior ball stands in the first row of tiles, the inferior one in the last."""
     balls = (("head", (0.0, 0.0, 35.0), 12.0, YELLOW), ("foot", (0.0, 0.0, -35.0), 12.0, BLUE))
-    page = decode(axial_montage_png(*make_scene(grid, balls), count=12))
+    page = decode(axial_montage_png(*make_scene(grids[name], balls), count=12))
     assert pixels_of(page, YELLOW)[:, 0].max() < pixels_of(page, BLUE)[:, 0].min()
 
 

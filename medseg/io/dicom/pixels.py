@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,7 @@ from medseg.core.errors import InputError, MedsegError, UnreadableFileError
 from medseg.core.finding import Finding, Severity
 from medseg.io.dicom.codecs import PixelArray, stored_frame
 from medseg.io.dicom.header import SliceHeader
+from medseg.io.dicom.quiet import quiet
 
 _DIGITS_OF_FLOAT32 = 24  # whole numbers of more bits lose digits in float32
 
@@ -36,8 +36,7 @@ def read_pixels(slices: Sequence[SliceHeader], threads: int = 1) -> tuple[npt.ND
     for dtype in _candidates(whole, max(header.bits_stored for header in slices)):
         array = _allocate(shape, dtype)
         try:
-            with warnings.catch_warnings():  # of pydicom, on harmless oddities of padding; they may quote the header
-                warnings.simplefilter("ignore")
+            with quiet():
                 padded = _fill(array, slices, wrapped, threads)
         except _TooWideError:
             continue
@@ -68,8 +67,7 @@ def same_pixels(one: SliceHeader, other: SliceHeader) -> bool:
     """Whether two slices hold the same intensities, however they are encoded; False where either cannot be decoded."""
     if (one.rows, one.columns) != (other.rows, other.columns) or _rescale(one) != _rescale(other):
         return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         try:
             return bool(np.array_equal(stored_frame(one), stored_frame(other)))
         except MedsegError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from medseg.core.volume import Volume
 from medseg.io.atomic import write_verified
 from medseg.io.dicom.elements import HeaderError, NotDicomError
 from medseg.io.dicom.header import NotAnImageError, read_header
+from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.seg_read import is_seg, read_seg
 from medseg.io.dicom.seg_terms import UNSPECIFIED, code_item, lab_from_rgb
 from medseg.io.dicom.volume import stack_geometry
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
 EMPTY_FRAMES_BYTES = 64 << 20  # frames without the segment are kept, so that the grid comes back whole, up to this size
+
+_DATE = re.compile(r"(\d{8})?")
+_TIME = re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?")
 
 __all__ = ["is_seg", "read_seg", "write_seg"]
 
@@ -44,8 +48,10 @@ def write_seg(label_map: LabelMap, path: str | os.PathLike[str], source: Volume,
         raise InputError("the label map has no segment: a DICOM SEG describes at least one")
     files = _source_files(label_map, source)
     segments = tuple(described(segment) for segment in label_map.segments)
-    with warnings.catch_warnings():  # of pydicom and highdicom, on oddities of the source; they may quote its header
-        warnings.simplefilter("ignore")
+    from pydicom.config import disable_value_validation
+
+    # patient and study are copied as they are, and de-identified files often hold values that the standard forbids
+    with quiet(), disable_value_validation():
         dataset = _segmentation(label_map, segments, files, Path(path))
 
         def write(temporary: Path) -> None:
@@ -81,14 +87,13 @@ def _source_files(label_map: LabelMap, source: Volume) -> tuple[str, ...]:
 
 def _segmentation(label_map: LabelMap, segments: Sequence[Segment], files: Sequence[str], path: Path) -> Dataset:
     import highdicom
-    from pydicom import dcmread
 
     numbers = np.zeros(max(segment.number for segment in segments) + 1, dtype=smallest_unsigned(len(segments)))
     for new, segment in enumerate(segments, start=1):
         numbers[segment.number] = new
     try:
         made = highdicom.seg.Segmentation(
-            source_images=[dcmread(file, stop_before_pixels=True) for file in files],
+            source_images=_source_headers(files),
             pixel_array=numbers[label_map.array.T],
             segmentation_type="BINARY",
             segment_descriptions=[_description(number, segment) for number, segment in enumerate(segments, start=1)],
@@ -115,6 +120,27 @@ def _segmentation(label_map: LabelMap, segments: Sequence[Segment], files: Seque
         _complete(item, segment, is_trained=bool(label_map.provenance and label_map.provenance.model))
     made.SeriesDescription = "Segmentation (medseg)"
     return made
+
+
+def _source_headers(files: Sequence[str]) -> list[Dataset]:
+    """Return the source's headers without the oddities that highdicom stops at.
+
+    Scanners write directions that differ in the last digit from slice to slice (the audit found them equal), and empty
+    character sets; de-identified files hold words where dates belong, which are left empty then.
+    """
+    from pydicom import dcmread
+
+    headers = [dcmread(file, stop_before_pixels=True) for file in files]
+    for header in headers:
+        if not header.get("SpecificCharacterSet", "?"):
+            del header.SpecificCharacterSet
+        for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
+            if not is_valid.fullmatch(str(header.get(keyword) or "")):
+                setattr(header, keyword, "")
+        for keyword in ("ImageOrientationPatient", "PixelSpacing", "FrameOfReferenceUID"):
+            if keyword in headers[0]:
+                header[keyword] = headers[0][keyword]
+    return headers
 
 
 def _bytes_of_all_frames(label_map: LabelMap) -> int:

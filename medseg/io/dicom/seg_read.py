@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.core.errors import GeometryMismatchError, InputError, OverlappingSegmentsError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import (
+    GeometryMismatchError,
+    InputError,
+    MedsegError,
+    OverlappingSegmentsError,
+    UnreadableFileError,
+    UnsupportedFormatError,
+)
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, smallest_unsigned
 from medseg.core.segment import Segment
 from medseg.core.volume import Source
 from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
+from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.seg_terms import UNSPECIFIED, code_of, rgb_from_lab
 from medseg.io.dicom.sort import LPS_TO_RAS, is_sound_orientation, is_sound_position, is_sound_spacing, normal_of
 
@@ -61,27 +68,30 @@ def read_seg(path: str | os.PathLike[str], geometry: Geometry | None = None) -> 
     UnsupportedFormatError for FRACTIONAL segmentations and for what is none.
     """
     file = _one_file(Path(path))
-    with warnings.catch_warnings():  # pydicom's quote the header
-        warnings.simplefilter("ignore")
+    with quiet():
         dataset = _dataset(file)
         try:
             segments = _segments(dataset)
             frames = _frames(dataset, file)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as err:
-            raise UnreadableFileError(f"{file}: the segmentation lacks attributes it must have ({type(err).__name__})") from err
-    grid, planes = _grid(frames, str(dataset.get("FrameOfReferenceUID", "")) or None, file)
+            frame_uid, series_uid, instance_uid = (
+                _uid(dataset, f"{name}UID") for name in ("FrameOfReference", "SeriesInstance", "SOPInstance")
+            )
+        except MedsegError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, OSError) as err:
+            # the text of these errors may quote the patient's header, so it is not passed on
+            raise UnreadableFileError(f"{file}: the segmentation lacks attributes it must have ({type(err).__name__})") from None
+    grid, planes = _grid(frames, frame_uid or None, file)
     if geometry is not None:
         planes = _planes_on(geometry, grid, planes, file)
         grid = geometry
     labels = _fill(frames, planes, grid, segments, file)
-    source = Source(
-        path=os.fspath(path),
-        format="dicom-seg",
-        series_uid=str(dataset.get("SeriesInstanceUID", "")) or None,
-        files=(os.fspath(file),),
-        sop_instance_uids=(str(dataset.get("SOPInstanceUID", "")),),
-    )
+    source = Source(os.fspath(path), "dicom-seg", series_uid or None, (os.fspath(file),), (instance_uid,))
     return LabelMap(labels.T, grid, segments, source)
+
+
+def _uid(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword, "") or "")
 
 
 def _one_file(path: Path) -> Path:
@@ -105,8 +115,18 @@ def _dataset(file: Path) -> Dataset:
     try:
         dataset = dcmread(file)
         kind = str(dataset.get("SegmentationType", ""))
-    except (InvalidDicomError, OSError, ValueError, EOFError, KeyError, AttributeError, NotImplementedError) as err:
-        raise UnreadableFileError(f"{file}: the segmentation cannot be read ({type(err).__name__}): copy the file again") from err
+    except (
+        InvalidDicomError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        ArithmeticError,
+        NotImplementedError,
+        OSError,
+        EOFError,
+    ) as err:
+        raise UnreadableFileError(f"{file}: the segmentation cannot be read ({type(err).__name__}): copy the file again") from None
     if kind not in ("BINARY", "LABELMAP"):
         raise UnsupportedFormatError(f"{file}: a segmentation of type {kind or 'unknown'} is not read, only BINARY and LABELMAP")
     if "PixelData" not in dataset:
@@ -193,7 +213,7 @@ def _pixels(dataset: Dataset, count: int, file: Path) -> npt.NDArray[Any]:
     except BaseException as err:
         if not isinstance(err, Exception) and type(err).__name__ != "PanicException":
             raise
-        raise UnreadableFileError(f"{file}: the frames cannot be decoded ({type(err).__name__}): copy the file again") from err
+        raise UnreadableFileError(f"{file}: the frames cannot be decoded ({type(err).__name__}): copy the file again") from None
 
 
 def _grid(frames: _Frames, frame_uid: str | None, file: Path) -> tuple[Geometry, npt.NDArray[np.intp]]:

@@ -44,7 +44,11 @@ class StackGeometry:
 
 
 def normal_of(orientation: Sequence[float]) -> FloatArray:
-    """Return the unit normal, row direction × column direction."""
+    """Return the unit normal, row direction × column direction.
+
+    >>> normal_of((0, 1, 0, 0, 0, -1)).tolist()  # a sagittal image
+    [-1.0, 0.0, 0.0]
+    """
     normal = np.cross(np.asarray(orientation[:3], dtype=np.float64), np.asarray(orientation[3:6], dtype=np.float64))
     return np.asarray(normal / np.linalg.norm(normal))
 

@@ -20,6 +20,7 @@ from medseg.io.dicom.split import Stack, split
 from medseg.io.report import VolumeReport
 
 _PET_UNITS = {"BQML": "Bq/ml", "GML": "g/ml"}
+_HOUNSFIELD = frozenset({"", "HU", "US"})  # older scanners write US, unspecified; only multi-energy images hold something else
 _SELECTION = re.compile(r"(?P<uid>[^#]*)(#(?P<number>\d+))?")
 _SPLIT_CODES = {"orientation": "MIXED_ORIENTATION", "size": "MIXED_SIZE"}
 
@@ -189,5 +190,6 @@ def _ambiguity(series: Series, stacks: Sequence[AuditedStack]) -> Finding:
 
 def _unit(header: SliceHeader) -> str:
     if header.modality == "CT":
-        return "HU" if header.texts["rescale_type"] in ("", "HU") else header.texts["rescale_type"]
+        kind = header.texts["rescale_type"]
+        return "HU" if kind in _HOUNSFIELD else kind
     return _PET_UNITS.get(header.texts["pet_units"], "")

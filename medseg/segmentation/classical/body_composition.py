@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
-
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +26,13 @@ from medseg.segmentation.classical.body_composition_wall import wall_mask
 from medseg.segmentation.classical.result import label_map_on
 
 DENSE_BLUR_MM = 2.0  # over which tissue denser than muscle is looked for: costal cartilage is 10 mm thick
-LEAST_SPREAD_HU = 15.0  # of muscle, however little noise the scan has (doi:10.1111/apha.12224)
+LEAST_SPREAD_HU = 15.0  # of muscle, however little noise the scan has
 DENSE_SPREAD = 3.0  # robust standard deviations above the patient's own muscle: cartilage, enhanced vessels
 LEAST_FAT_ML = 0.5  # smaller specks of fat inside organs are noise
 HU_AIR, HU_SOFT = -200.0, 300.0  # a CT shows air below the first, and tissue between the two
 LEAST_TISSUE = 0.02  # share of voxels between them where the file does not name its unit
 TORSO_SECTION_CM2 = (150.0, 2500.0)  # of a trunk, from a child's chest to the largest patients
+LEAST_ARMS_ML = 20.0  # less is a corner that the field of view cuts off
 CUT_SHARE = 0.02  # share of the body's voxels on a side of the field of view that cuts the body
 
 
@@ -44,13 +45,15 @@ class BodyCompositionParams(MethodParams):
     fat_upper: Number = Field(-30, description="Highest intensity of fat", unit="HU")
     bone_lower: Number = Field(150, description="Bone lies above; marrow within bone is added", unit="HU")
     air_upper: Number = Field(-300, description="Highest intensity of gas and aerated lung", unit="HU")
-    envelope_mm: Number = Field(20, description="Gaps in the outer outline of the muscles are closed by this radius", unit="mm", ge=0, le=60)
+    envelope_mm: Number = Field(
+        20, description="Gaps in the outer outline of the muscles are closed by this radius", unit="mm", ge=0, le=60
+    )
     wall_mm: Number = Field(30, description="Greatest thickness of the abdominal wall", unit="mm", gt=0, le=100)
 
     @pydantic.model_validator(mode="after")
     def _ordered(self) -> BodyCompositionParams:
         limits = (self.air_upper, self.fat_lower, self.fat_upper, self.muscle_lower, self.muscle_upper)
-        if not all(low <= high for low, high in zip(limits, limits[1:], strict=False)) or self.bone_lower < self.muscle_lower:
+        if not all(low <= high for low, high in itertools.pairwise(limits)) or self.bone_lower < self.muscle_lower:
             raise ValueError("the ranges must rise from air over fat and muscle to bone and not overlap")
         return self
 
@@ -156,7 +159,7 @@ def _check_scan(volume: Volume, grid: CoarseGrid) -> list[Finding]:
     if volume.unit == "HU":
         return []
     tissue = float(((grid.hu > HU_AIR) & (grid.hu < HU_SOFT)).mean())
-    lowest = float(grid.hu.min())
+    lowest = float(grid.lowest.min())
     if volume.unit or lowest > HU_AIR or tissue < LEAST_TISSUE:
         raise InputError(
             f"body-composition needs Hounsfield units, the scan is in {volume.unit or 'unknown units'} with a lowest value of {lowest:g} "
@@ -192,8 +195,8 @@ def _check_torso(grid: CoarseGrid, body: Mask, bones: Skeleton, has_cavity: bool
     if missing:
         message = f"this does not look like a torso: {'; '.join(missing)}. Muscle and fat may be wrong: look at the segmentation"
         findings.append(Finding("NOT_A_TORSO", Severity.WARNING, message, {"section_cm2": round(section, 1)}))
-    if arms_ml > 1:
-        message = f"{arms_ml:.0f} ml of arms beside the trunk are left out"
+    if arms_ml > LEAST_ARMS_ML:
+        message = f"{arms_ml:.0f} ml of arms that touch the trunk are left out"
         findings.append(Finding("ARMS_LEFT_OUT", Severity.INFO, message, {"volume_ml": round(arms_ml, 1)}))
     return findings
 
@@ -209,5 +212,3 @@ def _segments() -> list[Segment]:
         Segment(painting.AIR, "air", colour=(110, 170, 220)),
     ]
     return [replace(segment, category=TISSUE, algorithm=algorithm) for segment in plain]
-
-

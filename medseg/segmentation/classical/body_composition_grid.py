@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +15,7 @@ FloatImage = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 COARSEST_MM = 3.5  # blocks of voxels stay below this: a muscle layer of the flank (7 mm) still spans two of them
-MOST_VOXELS = 4_000_000  # of the coarse grid: bounds the memory of scans with huge fields of view
+MOST_VOXELS = 3_000_000  # of the coarse grid: bounds the memory of scans with huge fields of view
 LOWEST_HU, HIGHEST_HU = -1024.0, 3071.0  # scanners pad with less and metal gives more; neither may shift the mean of a block
 FLAT_MM = 1e6  # distance between slices that makes a ball a disc: the operation works slice by slice
 
@@ -65,11 +66,16 @@ class CoarseGrid:
         turned = array[tuple(slice(None, None, -1) if flip else slice(None) for flip in self.flips)]
         return np.ascontiguousarray(np.transpose(turned, np.argsort(self.axes)))
 
-    def to_scan(self, first: int, stop: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], tuple[int, int, int]]:
-        """Return matrix, offset and shape that place the voxels of the slices k = first ... stop - 1 in this grid (k,j,i)."""
+    def scan_box(self) -> list[tuple[int, int]]:
+        """Return first and stop voxel of the scan that the grid covers along k, j and i."""
+        lengths = [self.hu.shape[self.axes.index(axis)] for axis in range(3)]
+        parts = zip(self.start, lengths, self.factors, self.scan_shape, strict=True)
+        return [(first * factor, min((first + length) * factor, most)) for first, length, factor, most in parts]
+
+    def to_scan(self, begin: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return matrix and offset that place the voxels of the scan from `begin` (k,j,i) on in this grid."""
         factors, start = np.array(self.factors, float), np.array(self.start, float)
-        begin = np.array([first, 0, 0], float)
-        return np.diag(1 / factors), (begin + 0.5) / factors - 0.5 - start, (stop - first, *self.scan_shape[1:])
+        return np.diag(1 / factors), (np.array(begin, float) + 0.5) / factors - 0.5 - start
 
 
 def coarse_grid(image: npt.NDArray[Any], geometry: Geometry) -> CoarseGrid:
@@ -107,7 +113,8 @@ def _factors(shape: tuple[int, ...], spacing: tuple[float, ...]) -> tuple[int, i
 
 def _block_values(planes: npt.NDArray[Any], factors: tuple[int, int, int]) -> tuple[FloatImage, FloatImage]:
     """The means and lowest values of one layer of blocks; blocks at the end may be smaller."""
-    values = planes.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = planes.astype(np.float32)
     np.nan_to_num(values, copy=False, nan=LOWEST_HU, posinf=HIGHEST_HU, neginf=LOWEST_HU)
     np.clip(values, LOWEST_HU, HIGHEST_HU, out=values)
     mean = values.mean(axis=0)

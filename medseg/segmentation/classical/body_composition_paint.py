@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,8 +13,9 @@ from medseg.segmentation.classical.body_composition_grid import HIGHEST_HU, LOWE
 
 BODY, MUSCLE, SUBCUTANEOUS_FAT, TORSO_FAT, BONE, AIR = 1, 2, 3, 4, 5, 6
 SHELL, INSIDE, NEAR_BONE, TOO_DENSE, FAT_FREE = 1, 2, 4, 8, 16  # bits of the code of a block
-SLAB_VOXELS = 1 << 21  # of the scan, worked on at once: keeps the copies in other types small
-NOISY_MM = 1.3  # axes with finer voxels are averaged over three of them: thin slices are noisy
+SLAB_VOXELS = 1 << 19  # of the scan, worked on at once by a thread: keeps the copies in other types small
+THREADS = 4  # numpy and scipy release the interpreter in their loops
+NOISY_MM = 2.0  # along finer axes each voxel is averaged with its neighbours (1:2:1): thin slices are noisy
 FAR_MM = 10.0  # signed distances are only needed near their border
 
 
@@ -51,42 +53,49 @@ def paint(image: npt.NDArray[Any], grid: CoarseGrid, regions: Regions, ranges: R
     """Return the labels of a scan (k,j,i); nothing outside the body is labelled."""
     labels = np.zeros(image.shape, np.uint8)
     spacing = [grid.spacing_mm[grid.axes.index(axis)] / grid.factors[axis] for axis in range(3)]
-    smooth = [3 if step < NOISY_MM else 1 for step in spacing]
+    noisy = [axis for axis in range(3) if spacing[axis] < NOISY_MM]
     # beyond twice the reach of a mixture, neighbours do not share a voxel's tissue
     reach = [0 if step > 2 * mixture_mm else max(1, round(mixture_mm / step)) for step in spacing]
-    margin = smooth[0] // 2 + reach[0]
-    planes = max(1, SLAB_VOXELS // int(np.prod(image.shape[1:])))
-    for first in range(0, len(image), planes):
-        stop = min(first + planes, len(image))
-        low, high = max(0, first - margin), min(len(image), stop + margin)
-        hu = _smoothed(image[low:high], smooth)
-        near_air = _grown(hu <= ranges.air_upper, reach)
-        part = slice(first - low, stop - low)
-        _paint_slab(labels[first:stop], hu[part], near_air[part], _at_voxels(grid, regions, first, stop), ranges)
+    margin = (0 in noisy) + reach[0]
+    (begin, end), rows, columns = grid.scan_box()
+    part = image[:, slice(*rows), slice(*columns)]
+    planes = max(1, SLAB_VOXELS // int(np.prod(part.shape[1:])))
+
+    def work(first: int) -> None:
+        stop = min(first + planes, end)
+        low, high = max(0, first - margin), min(len(part), stop + margin)
+        hu = _smoothed(part[low:high], noisy)
+        inner = slice(first - low, stop - low)
+        near_air = _grown(hu <= ranges.air_upper, reach)[inner]
+        here = _at_voxels(grid, regions, (first, rows[0], columns[0]), (stop - first, *part.shape[1:]))
+        _paint_slab(labels[first:stop, slice(*rows), slice(*columns)], hu[inner], near_air, here, ranges)
+
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="medseg") as pool:
+        list(pool.map(work, range(begin, end, planes)))
     return labels
 
 
-def _at_voxels(grid: CoarseGrid, regions: Regions, first: int, stop: int) -> Regions:
-    """The regions at the voxels of some slices."""
+def _at_voxels(grid: CoarseGrid, regions: Regions, begin: tuple[int, int, int], shape: tuple[int, int, int]) -> Regions:
+    """The regions at the voxels of a box of the scan."""
     from medseg.kernels.resample import resample_linear, resample_nearest
 
-    matrix, offset, shape = grid.to_scan(first, stop)
+    matrix, offset = grid.to_scan(begin)
     fields = [resample_linear(field, matrix, offset, shape, fill=-FAR_MM) for field in (regions.envelope, regions.wall, regions.bone)]
     return Regions(resample_nearest(regions.codes, matrix, offset, shape), *fields)
 
 
-def _smoothed(planes: npt.NDArray[Any], size: list[int]) -> npt.NDArray[np.int16]:
-    """Hounsfield units as whole numbers, averaged over three voxels along fine axes; NaN is air."""
+def _smoothed(planes: npt.NDArray[Any], noisy: list[int]) -> npt.NDArray[np.int16]:
+    """Hounsfield units as whole numbers, averaged with the neighbours along noisy axes; NaN is air."""
     from scipy import ndimage
 
+    with np.errstate(over="ignore"):
+        hu = planes.astype(np.float32)
     if planes.dtype.kind == "f":
-        planes = np.nan_to_num(planes, nan=LOWEST_HU, posinf=HIGHEST_HU, neginf=LOWEST_HU)
-    hu = np.clip(planes, LOWEST_HU, HIGHEST_HU)
-    if max(size) == 1:
-        return np.rint(hu).astype(np.int16)
-    mean = np.empty(hu.shape, np.float32)
-    ndimage.uniform_filter(hu, size, output=mean, mode="nearest")
-    return np.rint(mean).astype(np.int16)
+        np.nan_to_num(hu, copy=False, nan=LOWEST_HU, posinf=HIGHEST_HU, neginf=LOWEST_HU)
+    np.clip(hu, LOWEST_HU, HIGHEST_HU, out=hu)
+    for axis in noisy:
+        hu = ndimage.correlate1d(hu, [0.25, 0.5, 0.25], axis, mode="nearest")
+    return np.rint(hu, out=hu).astype(np.int16)
 
 
 def _grown(mask: Mask, reach: list[int]) -> Mask:

@@ -12,11 +12,13 @@ from medseg.segmentation.classical.body_composition_grid import CoarseGrid, Mask
 from medseg.segmentation.classical.body_composition_rules import Rules
 
 OUTSIDE_AIR_HU = -940.0  # the air around a body has −1000 HU, a lung at full inspiration −880
+OPEN_LUNG_RIM = 1.2  # a cut lung is walled in over more than the length of the cut
 BLOCK_REACH = 1.01  # to the blocks that share a face
 LIMB_BONE_HU = 200.0  # a breast or a fold of skin holds nothing as dense
 LIMB_SHARE = 0.35  # of the largest part in its slice: an arm has a tenth of the trunk's section, two thighs are alike
 LEAST_BONE_ML = 1.0  # a smaller piece is a calcification
-LEAST_CORE_SHARE = 0.2  # of the largest piece: the second thigh counts, a lymph node does not
+LEAST_BONE_CM2 = 0.3  # in stacks so thin that no piece is large
+LEAST_CORE_SHARE = 0.02  # of the largest piece: a muscle apart from the others in a thin stack counts, a lymph node does not
 SPINE_BLUR_MM = (15.0, 10.0, 10.0)  # half a vertebra
 SPINE_DENSITY = 0.3  # share of bone in such a neighbourhood; ribs and shoulder blades stay below
 SPINE_OFFSET_MM = 50.0  # sideways from the middle of the body: scoliosis
@@ -75,7 +77,7 @@ def _with_open_lungs(grid: CoarseGrid, body: Mask) -> Mask:
             part = labels == n
             opening = max(side[n] for side in sides)
             rim = np.count_nonzero(ndimage.binary_dilation(part) & body[z])
-            if rim > 2 * opening and float(np.median(grid.hu[z][part])) > OUTSIDE_AIR_HU:
+            if rim > OPEN_LUNG_RIM * opening and float(np.median(grid.hu[z][part])) > OUTSIDE_AIR_HU:
                 out[z] |= part
     return out
 
@@ -124,7 +126,8 @@ def skeleton(grid: CoarseGrid, body: Mask, envelope: Mask, bone_lower: float, ru
 
     dense = body & (grid.hu > bone_lower)
     dense &= ~_contrast_filled(grid, dense, bone_lower)
-    dense = remove_small(dense, max(1, round(LEAST_BONE_ML / grid.voxel_ml))).view(np.bool_)
+    least_ml = min(LEAST_BONE_ML, LEAST_BONE_CM2 * len(body) * grid.spacing_mm[0] / 10)
+    dense = remove_small(dense, max(1, round(least_ml / grid.voxel_ml))).view(np.bool_)
     solid = fill_slices(close(dense, rules.bone_mm, grid.slice_spacing_mm))
     spine_y, spine_x = _spine(grid, fill_slices(close(dense, 2 * rules.bone_mm, grid.slice_spacing_mm)), envelope)
     if spine_y is not None and spine_x is not None:
@@ -156,12 +159,13 @@ def _contrast_filled(grid: CoarseGrid, dense: Mask, bone_lower: float) -> Mask:
         if sizes[n] * grid.voxel_ml < LEAST_BONE_ML:
             break
         core = labels == n
-        around = dilate(core, CONTRAST_RADIUS_MM, grid.spacing_mm).view(np.bool_)
-        rim = around & ~dilate(core, CONTRAST_RADIUS_MM / 2, grid.spacing_mm).view(np.bool_)
+        inner, middle, outer = (dilate(core, CONTRAST_RADIUS_MM * n, grid.spacing_mm).view(np.bool_) for n in (0.5, 1, 2))
+        rim = middle & ~inner
         is_bright = grid.hu > float(blurred[core].mean()) + CONTRAST_BRIGHTER_HU
         if (rim & is_bright).sum() < CONTRAST_RIM * rim.sum():
-            out |= around & ~is_bright
-    return out & dense
+            near, _ = label_components(outer & dense & ~is_bright, 6)
+            out |= (near > 0) & np.isin(near, near[core])
+    return out
 
 
 def _spine(grid: CoarseGrid, solid: Mask, envelope: Mask) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:

@@ -20,11 +20,12 @@ from medseg.segmentation.classical.body_composition_rules import Rules
 
 NOTHING = np.float32(1e9)
 LUNG_UPPER_HU = -500.0  # aerated lung lies below
-LEAST_LUNG_ML = 50.0  # bowel gas comes in smaller pieces, or has a thin wall that hardly matters
+LUNG_LOWER_HU = -960.0  # the median of a lung, even an emphysematous one, lies above; bowel gas has −1000 HU
+LEAST_LUNG_ML = 50.0
 SCALES = 5  # each twice as coarse as the one before: from a rib to the whole trunk
 ENOUGH = 0.25  # share of the surface that must show its thickness before a scale is used
 ROUNDS = 3  # of weighing down what is thicker than its surroundings
-UNKNOWN_MM = 15.0  # thickness where nothing shows it anywhere: a median abdominal wall (doi:10.1002/mus.20589)
+UNKNOWN_MM = 20.0  # thickness where nothing shows it anywhere: the flank of a healthy adult (doi:10.1016/j.pmrj.2013.03.003)
 AWAY_MM = 30.0  # slices farther than this from any sign of the cavity show limbs or neck: all of them is wall
 SPINE_BOX_MM = (40.0, 30.0)  # half the depth and width of a vertebra without its transverse processes
 PSOAS_TOUCH_MM = 6.0  # psoas springs from the vertebrae; kidney and bowel keep more fat between
@@ -38,15 +39,17 @@ def wall_mask(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, rules:
     """
     from scipy import ndimage
 
+    from medseg.kernels.distance import distance_mm
+
     envelope = tissue["envelope"]
     if not envelope.any() or envelope.all():
         return envelope.copy(), np.zeros_like(envelope)
-    depth, foot = ndimage.distance_transform_edt(envelope, sampling=grid.spacing_mm, return_indices=True)
+    depth = distance_mm(envelope, grid.spacing_mm)
     beside = _beside_spine(grid, bones, rules)
     shown = _cavity_signs(grid, tissue, depth, beside, rules)
     if not shown.any():
         return envelope.copy(), shown
-    thickness = _thickness(grid, (envelope, shown, tissue["gas"]), bones, (depth, foot), rules)
+    thickness = _thickness(grid, (envelope, shown, tissue["gas"]), bones, depth, rules)
     wall = envelope & (depth <= thickness)
     if beside is not None and bones.spine_y is not None and bones.spine_x is not None:
         front = _front_of_spine(grid, bones)
@@ -96,18 +99,29 @@ def _cavity_signs(grid: CoarseGrid, tissue: dict[str, Mask], depth: npt.NDArray[
     return np.asarray(loose & dilate(is_cavity[labels], rules.seam_mm, grid.spacing_mm).view(np.bool_))
 
 
-def _thickness(
-    grid: CoarseGrid, masks: tuple[Mask, Mask, Mask], bones: Skeleton, surface: tuple[npt.NDArray[Any], npt.NDArray[Any]], rules: Rules
-) -> npt.NDArray[Any]:
+def _surface_cells(grid: CoarseGrid, envelope: Mask, rules: Rules) -> tuple[npt.NDArray[np.int32], tuple[int, ...], list[float]]:
+    """The cell of the outer surface nearest to each voxel, the shape of the grid of cells, and `smooth_mm` in cells."""
+    from scipy import ndimage
+
+    steps = [max(1, round(rules.smooth_mm / step)) for step in grid.spacing_mm]
+    shape = tuple(-(-length // step) for length, step in zip(envelope.shape, steps, strict=True))
+    # distances are not asked for here: scipy would need 50 bytes a voxel for them
+    foot = ndimage.distance_transform_edt(envelope, sampling=grid.spacing_mm, return_distances=False, return_indices=True)
+    cell = np.zeros(envelope.shape, np.int32)
+    for axis, step, length in zip(foot, steps, shape, strict=True):
+        axis //= step
+        cell *= length
+        cell += axis
+    return cell, shape, [rules.smooth_mm / (step * count) for step, count in zip(grid.spacing_mm, steps, strict=True)]
+
+
+def _thickness(grid: CoarseGrid, masks: tuple[Mask, Mask, Mask], bones: Skeleton, depth: FloatImage, rules: Rules) -> npt.NDArray[Any]:
     """The thickness of the wall, in mm, at the point of the outer surface that is nearest to each voxel.
 
     The surface is cut into cells of about `smooth_mm`; each keeps the least depth at which the cavity shows.
     """
     envelope, shown, gas = masks
-    depth, foot = surface
-    steps = [max(1, round(rules.smooth_mm / step)) for step in grid.spacing_mm]
-    shape = tuple(-(-length // step) for length, step in zip(envelope.shape, steps, strict=True))
-    cell = np.ravel_multi_index([axis // step for axis, step in zip(foot, steps, strict=True)], shape).astype(np.int32)
+    cell, shape, scale = _surface_cells(grid, envelope, rules)
     half = float(np.mean(grid.spacing_mm[1:])) / 2
 
     first = _least(cell, shown, depth, shape)
@@ -119,7 +133,6 @@ def _thickness(
     on_surface = np.zeros(shape, np.float32)
     on_surface.flat[np.unique(cell[envelope])] = 1
     known = np.where(shows | by_rib, on_surface, 0).astype(np.float32)
-    scale = [rules.smooth_mm / (step * count) for step, count in zip(grid.spacing_mm, steps, strict=True)]
     smooth = _robust_mean(value, known, on_surface, scale, rules.outlier_mm)
     return np.asarray(smooth.reshape(-1)[cell])
 
@@ -132,9 +145,17 @@ def _least(cell: npt.NDArray[np.int32], mask: Mask, value: npt.NDArray[Any], sha
 
 
 def _lung(grid: CoarseGrid, gas: Mask) -> Mask:
-    from medseg.kernels.components import remove_small
+    """Large pieces of gas that are not as dark as bowel gas."""
+    from scipy import ndimage
 
-    return remove_small(gas & (grid.hu < LUNG_UPPER_HU), max(1, round(LEAST_LUNG_ML / grid.voxel_ml)), 6).view(np.bool_)
+    from medseg.kernels.components import label_components
+
+    labels, sizes = label_components(gas & (grid.hu < LUNG_UPPER_HU), 6)
+    large = np.flatnonzero(sizes[1:] * grid.voxel_ml >= LEAST_LUNG_ML) + 1
+    if len(large) == 0:
+        return np.zeros_like(gas)
+    middle = np.atleast_1d(ndimage.median(grid.hu, labels, large))
+    return np.isin(labels, large[middle > LUNG_LOWER_HU])
 
 
 def _ribs(grid: CoarseGrid, bones: Skeleton) -> Mask:
@@ -171,9 +192,7 @@ def _spread(value: FloatImage, weight: FloatImage, domain: FloatImage, scale: Se
     return out
 
 
-def _back_wall(
-    grid: CoarseGrid, envelope: Mask, shown: Mask, bones: Skeleton, front: npt.NDArray[np.float64], rules: Rules
-) -> Mask:
+def _back_wall(grid: CoarseGrid, envelope: Mask, shown: Mask, bones: Skeleton, front: npt.NDArray[np.float64], rules: Rules) -> Mask:
     """The back muscles: in each column from back to front, what lies before the first sign of the cavity."""
     offset_y = _offset_y(grid, bones)
     beside = np.abs(_offset_x(grid, bones)) < rules.back_mm
@@ -210,8 +229,12 @@ def _front_of_spine(grid: CoarseGrid, bones: Skeleton) -> npt.NDArray[np.float64
 
 
 def _psoas(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, front: npt.NDArray[np.float64], rules: Rules) -> Mask:
-    """The psoas: soft tissue beside the lumbar vertebrae, not in front of them, that touches them."""
-    from medseg.kernels.components import label_components
+    """The psoas: soft tissue beside the lumbar vertebrae, not in front of them, that touches them in its own slice.
+
+    The kidney lies as far from the midline, but fat parts it from the vertebra in every slice.
+    """
+    from scipy import ndimage
+
     from medseg.kernels.distance import dilate, open_
 
     offset_y, offset_x = _offset_y(grid, bones), np.abs(_offset_x(grid, bones))
@@ -219,10 +242,11 @@ def _psoas(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, front: np
     level = (np.abs(offset_y) < SPINE_BOX_MM[0]) & (offset_y < front[:, None]) & below_lungs[:, None]
     zone = level[:, :, None] & (offset_x < rules.psoas_mm)[:, None, :]
     soft = zone & tissue["soft"] & ~bones.solid
-    opened = open_(soft, rules.seam_mm, grid.spacing_mm).view(np.bool_) & soft
-    labels, sizes = label_components(opened, 6)
+    opened = open_(soft, rules.seam_mm, grid.slice_spacing_mm).view(np.bool_) & soft
     spine = bones.solid & zone & (offset_x < SPINE_BOX_MM[1])[:, None, :]
-    touches = np.zeros(len(sizes), np.bool_)
-    touches[np.unique(labels[dilate(spine, PSOAS_TOUCH_MM, grid.spacing_mm).view(np.bool_)])] = True
-    touches[0] = False
-    return np.asarray(soft & dilate(touches[labels], rules.seam_mm, grid.spacing_mm).view(np.bool_))
+    near = dilate(spine, PSOAS_TOUCH_MM, grid.slice_spacing_mm).view(np.bool_)
+    kept = np.zeros_like(soft)
+    for z in np.flatnonzero((opened & near).any(axis=(1, 2))):
+        labels, _ = ndimage.label(opened[z])
+        kept[z] = opened[z] & np.isin(labels, labels[near[z]])
+    return np.asarray(soft & dilate(kept, rules.seam_mm, grid.slice_spacing_mm).view(np.bool_))

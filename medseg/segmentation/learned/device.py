@@ -20,6 +20,9 @@ def resolve_device(name: str = "auto") -> torch.device:
     """Return the torch device of "auto", "cpu", "cuda" or "cuda:1"; "auto" is CUDA where there is one.
 
     Raises DeviceError where the device is not there or torch is of the series 2.9.
+
+    >>> resolve_device("cpu").type
+    'cpu'
     """
     torch = import_torch()
     match = _NAME.fullmatch(name)

@@ -120,7 +120,8 @@ def _network_input(volume: Volume, description: ModelDescription, plan: Preparat
     if clean.dtype.kind == "f" and not np.isfinite(clean).all():
         clean = np.where(np.isfinite(clean), clean, background)
     # Clipping before interpolation keeps metal and padding values from bleeding into their neighbours.
-    clipped = np.clip(clean.astype(np.float32), np.float32(rule[0]), np.float32(rule[1]))
+    clipped = clean.astype(np.float32, order="F")
+    np.clip(clipped, np.float32(rule[0]), np.float32(rule[1]), out=clipped)
     prepared = plan.prepare(volume.with_array(clipped), background)
     outside = normalised(np.array([background]), rule)
     return normalised(prepared.array.T, rule), float(outside[0])

@@ -61,9 +61,8 @@ def find_model(name_or_path: str | os.PathLike[str], folders: Iterable[Path] = (
     Raises ModelNotFoundError, UnsafeModelError for a file that can hold code, IncompatibleModelError for a description
     that is not one.
 
-    >>> find_model("no-such-model")
-    Traceback (most recent call last):
-    medseg.core.errors.ModelNotFoundError: no model is called 'no-such-model' ...
+    >>> find_model("ct-phantom").description.modality
+    'CT'
     """
     text = os.fspath(name_or_path)
     path = Path(text)

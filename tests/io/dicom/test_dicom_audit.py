@@ -111,6 +111,27 @@ def test_uneven_spacing_by_degrees(make_series, shift_mm: float, severity: Sever
         assert read_series(folder).geometry.spacing_mm[2] == pytest.approx(2.5)
 
 
+def test_a_gap_that_is_no_whole_multiple_is_uneven_and_not_missing(make_series) -> None:
+    def edit(dataset: Dataset, k: int) -> None:
+        if k > 3:
+            dataset.ImagePositionPatient[2] += 2.5 * 0.6  # a gap of 1.6 times the usual: no slice is missing there
+
+    assert set(_codes(make_series(numbered_volume((4, 4, 9)), edit=edit))) == {"UNEVEN_SPACING"}
+
+
+def test_a_field_that_numbers_the_slices_splits_nothing(make_series) -> None:
+    """Two slices a rotation, each rotation an acquisition: splitting by it would tear the stack into pairs."""
+    folder = make_series(numbered_volume((4, 4, 12)), edit=lambda dataset, k: setattr(dataset, "AcquisitionNumber", 1 + k // 2))
+
+    def other(dataset: Dataset) -> None:
+        dataset.AcquisitionNumber = 99
+        dataset.PixelData = bytes(len(dataset.PixelData))
+
+    add_file(folder / "slice_0003.dcm", folder / "other.dcm", other)
+    with pytest.raises(InconsistentSeriesError, match="AMBIGUOUS_SERIES: 1 of 12 positions"):
+        read_series(folder)
+
+
 def test_a_slowly_growing_distance_is_uneven_though_each_gap_is_nearly_right(make_series) -> None:
     def edit(dataset: Dataset, k: int) -> None:
         dataset.ImagePositionPatient[2] = 2.5 * k * (1 + 0.0008 * k)

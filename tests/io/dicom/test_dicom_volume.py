@@ -214,7 +214,13 @@ def test_inspect_says_what_read_gives(make_series) -> None:
 
 def test_units(make_series) -> None:
     for number, (modality, changes, unit) in enumerate(
-        [("CT", {}, "HU"), ("CT", {"RescaleType": "US"}, "US"), ("MR", {}, ""), ("PT", {"Units": "BQML"}, "Bq/ml")]
+        [
+            ("CT", {}, "HU"),
+            ("CT", {"RescaleType": "US"}, "HU"),
+            ("CT", {"RescaleType": "Z_EFF"}, "Z_EFF"),
+            ("MR", {}, ""),
+            ("PT", {"Units": "BQML"}, "Bq/ml"),
+        ]
     ):
 
         def edit(dataset: Dataset, _: int, modality: str = modality, changes: dict[str, str] = changes) -> None:

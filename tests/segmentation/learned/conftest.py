@@ -14,6 +14,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 safetensors = pytest.importorskip("safetensors.torch")
 
+# These networks are tiny: threads would wait for each other longer than they work, above all beside other tests.
+torch.set_num_threads(1)
+
 SMALL_NETWORK = {
     "name": "BasicUNet",
     "arguments": {

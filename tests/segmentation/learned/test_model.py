@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -49,29 +51,29 @@ GRIDS = {
     "LPS": centred((60, 50, 25), np.diag([-2.0, -2.0, 4.0])),
     "left-handed": centred((60, 50, 25), np.diag([-2.0, 2.0, 4.0])),
     "sagittal": centred((50, 25, 60), np.array([[0.0, 0, 2.0], [2.0, 0, 0], [0, -4.0, 0]])),
-    "fine": centred((110, 90, 100), np.eye(3)),
-    "anisotropic": centred((120, 100, 14), np.diag([0.9, 0.9, 7.0])),
+    "fine": centred((92, 74, 82), np.eye(3)),
+    "anisotropic": centred((98, 80, 14), np.diag([0.9, 0.9, 7.0])),
     "oblique": centred((60, 55, 30), turned(0, 25) @ turned(2, 15) @ np.diag([2.0, 2.0, 4.0])),
     "sheared": centred((60, 60, 25), TILT @ np.diag([2.0, 2.0, 4.0])),
     "sheared-left-handed": centred((60, 60, 25), TILT @ np.diag([2.0, -2.0, 4.0])),
 }
 
 
-def ellipsoid_share(geometry: Geometry, samples: int = 5) -> np.ndarray:
+@functools.cache
+def ellipsoid_share(geometry: Geometry, samples: int = 3) -> np.ndarray:
     """How much of each voxel lies in the ellipsoid, by samples within the voxel."""
-    total = np.zeros(geometry.shape)
-    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij"), axis=-1).astype(float)
+    total = np.zeros(geometry.shape, np.float32)
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in geometry.shape), indexing="ij"), axis=-1)
+    centres = (geometry.index_to_world(index) / SEMI_AXES_MM).astype(np.float32)
     steps = (np.arange(samples) + 0.5) / samples - 0.5
-    for di in steps:
-        for dj in steps:
-            for dk in steps:
-                points = geometry.index_to_world(index + [di, dj, dk])
-                total += ((points / SEMI_AXES_MM) ** 2).sum(axis=-1) <= 1
+    for offset in itertools.product(steps, steps, steps):
+        points = centres + (geometry.affine[:3, :3] @ offset / SEMI_AXES_MM).astype(np.float32)
+        total += np.einsum("...n,...n", points, points) <= 1
     return total / samples**3
 
 
 def ellipsoid_scan(geometry: Geometry, modality: str = "CT") -> Volume:
-    return Volume((-300 + 600 * ellipsoid_share(geometry)).astype(np.float32), geometry, modality=modality, unit="HU")
+    return Volume(-300 + 600 * ellipsoid_share(geometry), geometry, modality=modality, unit="HU")
 
 
 def threshold_network(*_: Any) -> torch.nn.Module:
