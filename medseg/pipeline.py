@@ -158,7 +158,9 @@ def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = 
         raise PipelineError(f"pipeline {pipeline.name} segments nothing")
     table = measure(label_map, volume)
     provenance = provenance_of(label_map, records, inputs, started)
-    findings += [finding for finding in label_map.findings if finding not in findings]
+    # a learned method checks the modality by itself: said once is enough
+    said = {finding.code for finding in findings if finding.code == "MODALITY_UNKNOWN"}
+    findings += [finding for finding in label_map.findings if finding not in findings and finding.code not in said]
     label_map = replace(label_map, provenance=provenance, source=volume.source)
     return Result(pipeline, volume, label_map, table, provenance, tuple(findings))
 

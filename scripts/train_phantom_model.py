@@ -64,6 +64,7 @@ FREEZE_AT = 0.3  # from this part of the run on the batch norms keep their stati
 DICE_UNTIL = 0.6  # until then a Dice term is added, which finds small structures sooner but biases volumes
 COMMONNESS = (0.4, 0.03, 0.004, 0.004, 0.004, 0.02, 0.02, 0.001, 0.02, 0.5)  # rough share of each label in a scan
 EMA_DECAY = 0.995
+TORSOS_AT_START, PIECES_PER_TORSO = 4, 10  # the run begins with a few torsos; one more joins after so many pieces
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,8 @@ def main() -> None:
     """Train, write the model folder, measure it on held-out torsos and write the figures into it."""
     options = _options()
     torch.manual_seed(options.seed)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    device = torch.device(options.device)
-    started = time.monotonic()
-    network, summary = train(options, device)
-    summary["minutes"] = round((time.monotonic() - started) / 60, 1)
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    network, summary = train(options, torch.device(options.device))
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_model(options.output, weights, summary)
     if options.validation:
@@ -110,11 +107,11 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.M
             break
         for group in optimiser.param_groups:
             group["lr"] = options.rate * learning_rate(now, step)
-        if options.start_from is not None or now > FREEZE_AT:
-            for module in network.modules():
-                if isinstance(module, torch.nn.BatchNorm3d):
-                    module.eval()
-        losses.append(_step(network, optimiser, patches.to(device), shares.to(device), with_dice=now < DICE_UNTIL))
+        if options.start_from or now > FREEZE_AT:
+            network.eval()  # of its layers, only the batch norms differ
+        losses.append(
+            _step(network, optimiser, patches.to(device), shares.to(device), with_dice=now < DICE_UNTIL and not options.start_from)
+        )
         step += 1
         _average(average, network, min(EMA_DECAY, step / (10 + step)))
         if time.monotonic() - printed > 30:
@@ -128,6 +125,7 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.M
         "torsos": options.torsos,
         "training_seeds": [first_seed, first_seed + options.torsos - 1],
         "steps": step,
+        "minutes": round((time.monotonic() - started) / 60, 1),
         "patches_per_step": BATCH,
         "patch_sizes": [size for _, size in PATCH_SIZES],
         "device": device.type,
@@ -199,8 +197,7 @@ def batches(options: argparse.Namespace, done: Callable[[], float]) -> Iterator[
         try:
             while True:
                 while len(queue) < 2 * options.workers:
-                    # a new torso every other piece until all are there
-                    known = min(options.torsos, options.torsos_at_start + drawn // options.pieces_per_torso)
+                    known = min(options.torsos, TORSOS_AT_START + drawn // PIECES_PER_TORSO)
                     cases = [coming[int(random.integers(known))].result() for _ in range(BATCH)]
                     seeds = [int(seed) for seed in random.integers(1 << 62, size=BATCH)]
                     size = [size for start, size in PATCH_SIZES if done() >= start][-1]
@@ -228,8 +225,8 @@ def make_case(seed: int) -> Case:
     plan = plan_preparation(geometry, SPACING_MM)
     contents = contents_of(anatomy, plan.target)
     index = np.stack(np.meshgrid(*(np.arange(n, dtype=np.float32) for n in plan.target.shape), indexing="ij"))
-    step = plan.target_to_source().astype(np.float32)
-    places = np.tensordot(step[:, :3], index, 1) + step[:, 3, None, None, None]
+    step = plan.target_to_source().astype(np.float32)[..., None, None, None]
+    places = np.tensordot(step[:, :3, 0, 0, 0], index, 1) + step[:, 3]
     last = np.array(geometry.shape)[:, None, None, None] - 0.5
     contents *= ((places > -0.5) & (places < last)).all(axis=0).T  # what no slice shows counts as background
     return Case(scan, plan, contents)
@@ -244,8 +241,7 @@ def contents_of(anatomy: Anatomy, geometry: Geometry) -> npt.NDArray[np.uint16]:
     codes = []
     for first in (0, DIGITS):
         powers = np.where(numbers // DIGITS == first // DIGITS, 9.0 ** (numbers % DIGITS), 0.0)
-        i, j, k = geometry.shape
-        found = sample_solids(rows, powers, numbers, within, (k, j, i), geometry.affine, (2, 2, 2))
+        found = sample_solids(rows, powers, numbers, within, geometry.shape[::-1], geometry.affine, (2, 2, 2))
         codes.append(np.rint(8 * found.values).astype(np.uint16))
     return np.stack(codes)
 
@@ -287,12 +283,10 @@ def make_piece(case: Case, size: int, random: np.random.Generator) -> tuple[torc
     start = np.array([random.integers(min(0, n - size), max(0, n - size) + 1) for n in target.shape])
     box = target.cropped(start, (size,) * 3)
     scan = _noisy_part(case.scan, box, random)
-    shift = float(random.uniform(-5, 5))
-    scan = scan.with_array(np.clip(scan.array + np.float32(shift), LOWER_HU, UPPER_HU))
+    scan = scan.with_array(np.clip(scan.array + np.float32(random.uniform(-5, 5)), LOWER_HU, UPPER_HU))
     prepared = PreparationPlan(scan.geometry, box).prepare(scan, LOWER_HU)
     patch = normalised(prepared.array.T, normaliser(prepared, _RULE))
-    box_slices = tuple(slice(max(0, s), max(0, s) + size) for s in start[::-1])
-    inside = case.contents[(slice(None), *box_slices)]
+    inside = case.contents[(slice(None), *(slice(max(0, s), max(0, s) + size) for s in start[::-1]))]
     before = [max(0, -int(s)) for s in start[::-1]]
     padding = [(b, size - b - n) for b, n in zip(before, inside.shape[1:], strict=True)]
     return torch.from_numpy(patch)[None], shares_of(np.pad(inside, [(0, 0), *padding]))
@@ -361,11 +355,10 @@ def validate(folder: Path, count: int) -> dict[str, Any]:
     errors: dict[str, list[float]] = {segment.label: [] for segment in SEGMENTS}
     for seed in range(FIRST_VALIDATION_SEED, FIRST_VALIDATION_SEED + count):
         random = np.random.default_rng((seed, 1))
-        anatomy = torso_anatomy(seed)
-        geometry = random_geometry(anatomy, random)
+        geometry = random_geometry(anatomy := torso_anatomy(seed), random)
         sampled = sample(anatomy, geometry)
-        blur = (*[float(random.uniform(0, 2.0))] * 2, 0.0)
-        scan = image(sampled, geometry, noise_hu=float(random.uniform(0, 40)), blur_mm=blur, seed=seed)
+        noise, blur = float(random.uniform(0, 40)), float(random.uniform(0, 2))
+        scan = image(sampled, geometry, noise_hu=noise, blur_mm=(blur, blur, 0.0), seed=seed)
         found = model(scan, ModelParams(model=str(folder)), settings=RunSettings(device="auto")).array.T
         for segment in SEGMENTS:
             truth, got = sampled.labels == segment.number, found == segment.number
@@ -393,8 +386,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--first-torso", type=int, default=0, help="number of the first training torso")
     parser.add_argument("--start-from", type=Path, help="go on with the weights of this model folder (use a tenth of the rate)")
     parser.add_argument("--torsos", type=int, default=120, help="how many different torsos")
-    parser.add_argument("--torsos-at-start", type=int, default=6, help="torsos to wait for before the first step")
-    parser.add_argument("--pieces-per-torso", type=int, default=6, help="pieces after which one more torso joins")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw torsos, threads that cut pieces")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch (0: its own choice)")
     parser.add_argument("--validation", type=int, default=12, help="held-out torsos to measure on")

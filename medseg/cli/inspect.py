@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from medseg.cli.terminal import Terminal, speaking
+
+if TYPE_CHECKING:
+    from medseg.io.report import VolumeReport
 
 
 @click.command()
@@ -12,27 +17,30 @@ from medseg.cli.terminal import Terminal, speaking
 @speaking
 def inspect(path: str, terminal: Terminal) -> int:
     """Say what PATH holds: every volume with its grid and findings. Exit code 3 if a finding is an error."""
-    from rich.table import Table
+    from rich.markup import escape
 
     from medseg.core.finding import errors_in
     from medseg.io.inspect import inspect as inspect_path
 
     reports = inspect_path(path)
-    table = Table(title=None, header_style="bold")
-    for name in ("volume", "format", "modality", "shape (i,j,k)", "spacing mm", "orientation", "voxel mm³"):
-        table.add_column(name, overflow="fold")
     for number, report in enumerate(reports, 1):
-        grid = report.geometry
-        cells = ["?"] * 4
-        if grid is not None:
-            spacing = " × ".join(f"{s:.4g}" for s in grid.spacing_mm)
-            oblique = f" (oblique {grid.obliqueness_degrees:.1f}°)" if grid.is_oblique else ""
-            cells = [" × ".join(map(str, grid.shape)), spacing, grid.orientation + oblique, f"{grid.voxel_volume_mm3:.5g}"]
-        table.add_row(f"{number}: {report.series_uid or report.path}", report.format, report.modality or "–", *cells)
-    terminal.show(table)
-    for number, report in enumerate(reports, 1):
-        if report.findings:
-            terminal.show(f"[bold]{number}[/]")
+        terminal.show(f"[bold]{number}[/]  {escape(_grid(report))}", f"   [dim]{escape(report.series_uid or report.path)}[/]")
         terminal.findings(report.findings)
+        if not report.findings:
+            terminal.show("[green]no findings[/]")
     terminal.document({"schema": "medseg.inspect/1", "volumes": [report.to_dict() for report in reports]})
     return 3 if any(errors_in(report.findings) for report in reports) else 0
+
+
+def _grid(report: VolumeReport) -> str:
+    """Return one line: format, modality, shape, spacing, orientation, volume of a voxel."""
+    kind = " ".join(part for part in (report.format, report.modality) if part)
+    grid = report.geometry
+    if grid is None:
+        return f"{kind}: no usable grid"
+    parts = [" × ".join(map(str, grid.shape)), " × ".join(f"{s:.4g}" for s in grid.spacing_mm) + " mm", grid.orientation]
+    if grid.is_oblique:
+        parts.append(f"oblique {grid.obliqueness_degrees:.1f}°")
+    if grid.is_sheared:
+        parts.append(f"sheared {grid.shear_degrees:.1f}°")
+    return f"{kind}  {'  '.join(parts)}  voxel {grid.voxel_volume_mm3:.5g} mm³"

@@ -85,7 +85,9 @@ class Geometry:
     @property
     def voxel_volume_mm3(self) -> float:
         """Volume of a voxel: |det| of the affine."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        # as a triple product: exact for grids along the patient axes, where elimination is not
+        i, j, k = self.affine[:3, :3].T
+        return float(abs(np.dot(np.cross(i, j), k)))
 
     @property
     def orientation(self) -> str:

@@ -118,6 +118,14 @@ def read_label_table(path: str | Path) -> tuple[Segment, ...]:
         raise UnreadableFileError(f"{path} is not UTF-8 text; correct or remove it") from err
 
 
+def holds_label_table(segments: Iterable[Segment], path: str | Path) -> bool:
+    """Whether the file is exactly the label table of these segments."""
+    try:
+        return Path(path).read_bytes() == label_table(segments).encode("utf-8", "replace")
+    except OSError:
+        return False
+
+
 def write_label_table(segments: Iterable[Segment], path: str | Path, overwrite: bool = False) -> Path:
     """Write a label table, read it back and compare the segments."""
     path = Path(path)

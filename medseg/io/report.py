@@ -15,8 +15,8 @@ _GRID_KEYS = ("shape", "spacing_mm", "affine", "orientation", "voxel_volume_mm3"
 class VolumeReport:
     """One volume found on disk; `geometry` is None and `error` says why where it cannot be read.
 
-    `path` is the file, or the folder of a DICOM series; `format` is "DICOM", "NIfTI-1", "NIfTI-2", "NRRD", "MetaImage",
-    or "" where unknown; `label_numbers` are the values of a label map, None for intensities.
+    `path` is the file, or the folder of a DICOM series; `format` is "DICOM", "DICOM SEG", "NIfTI-1", "NIfTI-2", "NRRD",
+    "seg.nrrd", "MetaImage", or "" where unknown; `label_numbers` are the values of a label map, None for intensities.
 
     >>> VolumeReport("x.nii", "NIfTI-1", error="cut short").to_dict()["findings"][0]["code"]
     'UNREADABLE'

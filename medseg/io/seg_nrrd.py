@@ -29,7 +29,7 @@ from medseg.io.voxels import count_voxels
 _SEGMENT_KEY = re.compile(r"^Segment(\d+)_(.+)$")
 _OFFSET_KEY = "Segmentation_ReferenceImageExtentOffset"
 _PARAMETERS_KEY = "Segmentation_ConversionParameters"
-_REFERENCE_NAME = "Reference image geometry"  # a conversion parameter, name|value|description; several are joined by &
+_REFERENCE_NAME = "Reference image geometry"  # a conversion parameter, name|value|description, each ended by &
 _REFERENCE = re.compile(rf"(?:^|&){_REFERENCE_NAME}\|([^|]*)\|")
 _ON_GRID_TOLERANCE = 0.01  # voxels
 _CROP_TOLERANCE_MM = 0.01
@@ -183,7 +183,7 @@ def _reference_grid(parameters: str) -> Geometry | None:
 def _reference_text(geometry: Geometry) -> str:
     i, j, k = (n - 1 for n in geometry.shape)
     numbers = [*(repr(float(value)) for value in geometry.affine.ravel()), "0", str(i), "0", str(j), "0", str(k)]
-    return f"{_REFERENCE_NAME}|{''.join(f'{number};' for number in numbers)}|Grid of the scan that was segmented."
+    return f"{_REFERENCE_NAME}|{''.join(f'{number};' for number in numbers)}|Grid of the scan that was segmented.&"
 
 
 def _colour(text: str) -> Colour | None:

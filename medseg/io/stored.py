@@ -29,8 +29,8 @@ class StoredImage:
 
     @property
     def source(self) -> Source:
-        """Where it came from; the format in one small word, such as "nifti"."""
-        return Source(str(self.path), self.format.lower().split("-")[0], files=(str(self.path),))
+        """Where it came from."""
+        return Source(str(self.path), self.format, files=(str(self.path),))
 
     def to_volume(self) -> Volume:
         """Return it as intensities; NIfTI and NRRD do not say which modality they hold, so that stays empty."""

@@ -8,7 +8,7 @@ from medseg.core.errors import OutputExistsError, UnsupportedFormatError
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_folder
-from medseg.io.labels import label_table_path, write_label_table
+from medseg.io.labels import holds_label_table, label_table_path, write_label_table
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm")
 _ONLY_LABEL_MAPS = (".seg.nrrd", ".dcm")
@@ -25,8 +25,10 @@ def write(value: Volume | LabelMap, path: str | Path, *, source: Volume | None =
     path = Path(path)
     suffix = _check_suffix(path, isinstance(value, LabelMap))
     table = label_table_path(path) if isinstance(value, LabelMap) and suffix in _WITH_LABEL_TABLE else None
-    if table is not None and not overwrite and table.exists():
-        raise OutputExistsError(f"{table} is there already; choose another name or allow overwriting")
+    if table is not None and isinstance(value, LabelMap) and not overwrite and table.exists():
+        if not holds_label_table(value.segments, table):
+            raise OutputExistsError(f"{table} is there already with other names; choose another name or allow overwriting")
+        table = None  # the same segments in another format: one table serves both
     _write_image(value, path, suffix, source, overwrite)
     if table is not None and isinstance(value, LabelMap):
         try:

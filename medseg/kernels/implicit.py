@@ -143,8 +143,11 @@ def _box(row, inverse, shape, first, stop):  # type: ignore[no-untyped-def]
                 at += inverse[axis, m] * row[BOX + 3 * n + m]
             low, high = min(low, at), max(high, at)
         last = shape[2 - axis]
-        limits[2 * (2 - axis)] = int(max(0, np.int64(np.floor(max(low, -2.0))) - 1))
-        limits[2 * (2 - axis) + 1] = int(min(last, np.int64(np.ceil(min(high, last + 2.0))) + 2))
+        side = 2 * (2 - axis)
+        limits[side] = np.int64(np.floor(max(low, -2.0))) - 1
+        limits[side + 1] = np.int64(np.ceil(min(high, last + 2.0))) + 2
+        limits[side] = max(limits[side], 0)
+        limits[side + 1] = min(limits[side + 1], last)
     limits[0], limits[1] = max(limits[0], first), min(limits[1], stop)
     return limits
 

@@ -19,8 +19,8 @@ from medseg.core.volume import Volume
 if TYPE_CHECKING:
     from medseg.phantom.anatomy import Anatomy
 
-TORSO_FIELD_MM = (384.0, 288.0, 324.0)  # holds every torso; the body alone runs out of it above and below
-TORSO_MIDDLE_MM = (0.0, -5.0)  # right, front
+TORSO_FIELD_MM = (384.0, 288.0, 342.0)  # holds every torso; the body alone runs out of it above and below
+TORSO_MIDDLE_MM = (0.0, -2.5)  # right, front
 TORSO_ORGANS = ("liver", "spleen", "kidney_right", "kidney_left", "lung_right", "lung_left", "tumour")
 # spacing, noise and blur; "sample" compresses to less than 2.5 MB, "coarse" is for training small networks
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -58,14 +58,14 @@ def make_torso(
     """A torso CT: lungs, liver with a tumour, spleen, kidneys, spine, bowel; another body for each seed.
 
     `preset` gives spacing, noise and blur ("standard" 1.5×1.5×3 mm, "sample" 2×2×4 mm, "coarse" 3 mm), each of which
-    may be set by itself. The field of view is 384×288×324 mm unless `shape` (I,J,K) is given; the axes point left, back
+    may be set by itself. The field of view is 384×288×342 mm unless `shape` (I,J,K) is given; the axes point left, back
     and up (LPS), as in most CT series. A `geometry` takes the place of spacing and shape, and may be oblique,
     left-handed or sheared. `tumour_diameter_mm` resizes the tumour alone. Raises ParameterError where an organ does
     not fit into the field of view.
 
     >>> torso = make_torso(3, preset="coarse")
     >>> torso.volume.geometry.shape, torso.label_map["tumour"].number, torso.truth["segments"][0]["label"]
-    ((128, 96, 108), 7, 'liver')
+    ((128, 96, 114), 7, 'liver')
     """
     from medseg.phantom.torso import torso_anatomy
 

@@ -27,9 +27,8 @@ def affines(draw):
 
 @given(affines())
 @settings(max_examples=60, deadline=None)
-def test_voxel_volume_is_the_triple_product_of_the_axes(affine):
-    i, j, k = affine[:3, :3].T
-    assert Geometry((2, 2, 2), affine).voxel_volume_mm3 == pytest.approx(abs(np.dot(np.cross(i, j), k)), rel=1e-9)
+def test_voxel_volume_is_the_determinant(affine):
+    assert Geometry((2, 2, 2), affine).voxel_volume_mm3 == pytest.approx(abs(np.linalg.det(affine)), rel=1e-9)
 
 
 @given(affines())

@@ -29,7 +29,7 @@ def test_names_and_suffixes_decide_nothing(scan: Volume, tmp_path: Path, suffix:
         assert volume.geometry.matches(scan.geometry)
 
 
-@pytest.mark.parametrize(("suffix", "name"), [(".nii", "nifti"), (".nii.gz", "nifti"), (".nrrd", "nrrd"), (".mha", "metaimage")])
+@pytest.mark.parametrize(("suffix", "name"), [(".nii", "NIfTI-1"), (".nii.gz", "NIfTI-1"), (".nrrd", "NRRD"), (".mha", "MetaImage")])
 def test_the_source_says_where_a_volume_came_from(scan: Volume, tmp_path: Path, suffix: str, name: str) -> None:
     path = write(scan, tmp_path / f"x{suffix}")
     volume = read(str(path))

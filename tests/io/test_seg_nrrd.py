@@ -128,6 +128,9 @@ def test_the_fields_are_those_of_slicer(organs: LabelMap, tmp_path: Path) -> Non
     )
     assert keys["Segment0_Tags"] == "Segmentation.Status:inprogress|"
     assert keys["Segmentation_ReferenceImageExtentOffset"] == "0 0 0"
+    name, grid, text = keys["Segmentation_ConversionParameters"].split("|")  # Slicer then saves the grid of the scan again
+    assert (name, grid[-16:], text[-1]) == ("Reference image geometry", "1.0;0;8;0;7;0;6;", "&")
+    assert [float(value) for value in grid.split(";")[:16]] == organs.geometry.affine.ravel().tolist()
 
 
 def test_simpleitk_and_pynrrd_read_the_voxels(organs: LabelMap, tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def reference(grid: Geometry, first: tuple[int, int, int] = (0, 0, 0)) -> str:
     shifted = grid.cropped([-n for n in first], grid.shape)
     extent = [value for start, size in zip(first, grid.shape, strict=True) for value in (start, start + size - 1)]
     numbers = ";".join(str(value) for value in [*shifted.affine.ravel().tolist(), *extent])
-    return f"Decimation factor|0.0|Text.&Reference image geometry|{numbers};|Text.&Smoothing factor|-0.5|Text."
+    return f"Decimation factor|0.0|Text.&Reference image geometry|{numbers};|Text.&Smoothing factor|-0.5|Text.&"
 
 
 @pytest.mark.parametrize("first", [(0, 0, 0), (3, -2, 10)])

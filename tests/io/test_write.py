@@ -94,6 +94,15 @@ def test_an_existing_table_stops_the_write_before_it_begins(organs: LabelMap, tm
     assert os.listdir(tmp_path) == ["x.labels.csv"]
 
 
+def test_one_table_serves_the_same_segments_in_two_formats(organs: LabelMap, tmp_path: Path) -> None:
+    for suffix in (".nii.gz", ".nrrd"):
+        write(organs, tmp_path / f"x{suffix}")
+    other = LabelMap(organs.array, organs.geometry, (*organs.segments[:2], Segment(9, "another")))
+    with pytest.raises(OutputExistsError, match="with other names"):
+        write(other, tmp_path / "x.mha")
+    assert sorted(os.listdir(tmp_path)) == ["x.labels.csv", "x.nii.gz", "x.nrrd"]
+
+
 def test_an_old_table_never_names_new_segments(organs: LabelMap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the new table cannot be written the old one goes, so that its names are not taken for the new numbers."""
     (tmp_path / "x.labels.csv").write_text("LabelValue,Name\n1,something else\n")

@@ -77,12 +77,12 @@ def test_tissue_values(torso):
 
 def test_axes_point_left_back_and_up_and_the_liver_is_on_the_right(torso):
     assert torso.volume.geometry.orientation == "LPS"
-    assert torso.volume.array.shape == (128, 96, 108)
+    assert torso.volume.array.shape == (128, 96, 114)
     half = torso.label_map.array.shape[0] // 2
     liver, spleen = torso.label_map.mask("liver"), torso.label_map.mask("spleen")
     assert liver[:half].sum() > 5 * liver[half:].sum()  # low i is the patient's right
     assert not spleen[:half].any()
-    assert torso.label_map.mask("lung_left")[:, :, 54:].sum() > torso.label_map.mask("lung_left")[:, :, :54].sum()
+    assert torso.label_map.mask("lung_left")[:, :, 57:].sum() > torso.label_map.mask("lung_left")[:, :, :57].sum()
 
 
 def test_the_torso_lies_wholly_inside_the_slices(torso):
@@ -99,8 +99,8 @@ def test_the_same_seed_gives_the_same_phantom(torso):
 
 
 def test_shape_spacing_and_noise_may_be_chosen():
-    torso = make_torso(2, spacing_mm=(4, 4, 5), shape=(100, 80, 66), noise_hu=0, blur_mm=(0, 0, 0))
-    assert torso.volume.array.shape == (100, 80, 66)
+    torso = make_torso(2, spacing_mm=(4, 4, 5), shape=(100, 80, 70), noise_hu=0, blur_mm=(0, 0, 0))
+    assert torso.volume.array.shape == (100, 80, 70)
     assert torso.parameters["noise_hu"] == 0
     assert entries(torso)["liver"]["volume_ml"] == entries(make_torso(2, spacing_mm=(6, 6, 6)))["liver"]["volume_ml"]
 

@@ -54,7 +54,7 @@ def test_shares_add_up_to_the_formula_on_every_grid(kind):
     assert found.label_voxels.sum() == pytest.approx(found.values.size)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["plain", "sheared"])
 def test_share_of_each_voxel_is_that_of_fine_counting(kind, is_inside):
     geometry = grid(kind, (4.0, 5.0, 6.0))
     share = label_share(single(), geometry, "tumour", 6).array

@@ -9,7 +9,7 @@ import pytest
 
 from medseg.core.errors import ParameterError
 from medseg.phantom.anatomy import Anatomy, Structure, distance_mm
-from medseg.phantom.catalog import TORSO_FIELD_MM, TORSO_ORGANS
+from medseg.phantom.catalog import TORSO_FIELD_MM, TORSO_MIDDLE_MM, TORSO_ORGANS
 from medseg.phantom.solids import Solid
 from medseg.phantom.torso import GAP_MM, LUNG_GAP_MM, SEGMENTS, torso_anatomy
 
@@ -76,11 +76,14 @@ def test_volumes_are_of_anatomical_size():
     assert len({len(anatomy.structures) for anatomy in drawn}) > 1  # bowel differs
 
 
-def test_all_organs_fit_into_the_field_of_view():
+def test_all_organs_and_the_width_of_the_body_fit_into_the_field_of_view():
+    middle = np.array(TORSO_MIDDLE_MM)
     for seed in range(25):
-        low, high = torso_anatomy(seed).box_mm(TORSO_ORGANS)
-        assert high[2] - low[2] < TORSO_FIELD_MM[2] - 8
-        assert max(abs(low[0]), abs(high[0])) < TORSO_FIELD_MM[0] / 2 - 20
+        torso = torso_anatomy(seed)
+        low, high = torso.box_mm(TORSO_ORGANS)
+        assert high[2] - low[2] < TORSO_FIELD_MM[2] - 12
+        skin = torso["body"].solid.surface_cloud()[:, :2]
+        assert (np.abs(skin - middle) < np.array(TORSO_FIELD_MM[:2]) / 2).all()
 
 
 def test_one_seed_one_torso():

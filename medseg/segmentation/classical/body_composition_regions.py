@@ -86,9 +86,9 @@ def _without_arms(grid: CoarseGrid, body: Mask, rules: Rules) -> tuple[Mask, Mas
     """Split off the arms: parts of a slice with bone, much smaller than the trunk, that touch it at most by the skin."""
     from scipy import ndimage
 
-    from medseg.kernels.distance import distance_mm, open_
+    from medseg.kernels.distance import distance_mm, erode
 
-    apart = open_(body, rules.contact_mm, grid.slice_spacing_mm)
+    apart = erode(body, rules.contact_mm, grid.slice_spacing_mm)
     arms = np.zeros_like(body)
     for z, plane in enumerate(apart):
         labels, count = ndimage.label(plane)

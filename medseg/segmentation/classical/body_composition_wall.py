@@ -28,7 +28,10 @@ ROUNDS = 3  # of weighing down what is thicker than its surroundings
 UNKNOWN_MM = 20.0  # thickness where nothing shows it anywhere: the flank of a healthy adult (doi:10.1016/j.pmrj.2013.03.003)
 AWAY_MM = 30.0  # slices farther than this from any sign of the cavity show limbs or neck: all of them is wall
 SPINE_BOX_MM = (40.0, 30.0)  # half the depth and width of a vertebra without its transverse processes
-PSOAS_TOUCH_MM = 6.0  # psoas springs from the vertebrae; kidney and bowel keep more fat between
+PSOAS_TOUCH_MM = 6.0  # psoas springs from the vertebrae; kidney and bowel mostly keep more fat between
+PSOAS_INNER_MM = 15.0  # nearer to the midline lies the vertebra itself
+PSOAS_FRONT_MM = 10.0  # it bulges as far in front of the lower lumbar vertebrae
+PSOAS_SHARE = 0.75  # of a piece that must lie where psoas is
 FRONT_MM = 12.0  # half the width over which the front of the vertebral bodies is looked for
 
 
@@ -54,7 +57,7 @@ def wall_mask(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, rules:
     if beside is not None and bones.spine_y is not None and bones.spine_x is not None:
         front = _front_of_spine(grid, bones)
         wall = (wall & ~beside) | _back_wall(grid, envelope, shown, bones, front, rules)
-        wall |= envelope & _psoas(grid, tissue, bones, front, rules)
+        wall |= envelope & _psoas(grid, tissue, wall, bones, front, rules)
     reach = grid.voxels(AWAY_MM, 0)
     near = ndimage.binary_dilation(shown.any(axis=(1, 2)), iterations=reach) if reach else shown.any(axis=(1, 2))
     wall[~near] = envelope[~near]
@@ -108,10 +111,9 @@ def _surface_cells(grid: CoarseGrid, envelope: Mask, rules: Rules) -> tuple[npt.
     # distances are not asked for here: scipy would need 50 bytes a voxel for them
     foot = ndimage.distance_transform_edt(envelope, sampling=grid.spacing_mm, return_distances=False, return_indices=True)
     cell = np.zeros(envelope.shape, np.int32)
-    for axis, step, length in zip(foot, steps, shape, strict=True):
-        axis //= step
+    for index, step, length in zip(foot, steps, shape, strict=True):
         cell *= length
-        cell += axis
+        cell += np.floor_divide(index, step, out=index)
     return cell, shape, [rules.smooth_mm / (step * count) for step, count in zip(grid.spacing_mm, steps, strict=True)]
 
 
@@ -228,10 +230,10 @@ def _front_of_spine(grid: CoarseGrid, bones: Skeleton) -> npt.NDArray[np.float64
     return np.interp(np.arange(len(held)), known, ndimage.median_filter(front[known], window, mode="nearest"))
 
 
-def _psoas(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, front: npt.NDArray[np.float64], rules: Rules) -> Mask:
-    """The psoas: soft tissue beside the lumbar vertebrae, not in front of them, that touches them in its own slice.
+def _psoas(grid: CoarseGrid, tissue: dict[str, Mask], wall: Mask, bones: Skeleton, front: npt.NDArray[np.float64], rules: Rules) -> Mask:
+    """The psoas: soft tissue inside the wall and beside the lumbar vertebrae that touches them, slice by slice.
 
-    The kidney lies as far from the midline, but fat parts it from the vertebra in every slice.
+    A piece that reaches far beyond that place is an organ (liver, aorta, a kidney that lies against the psoas).
     """
     from scipy import ndimage
 
@@ -239,14 +241,16 @@ def _psoas(grid: CoarseGrid, tissue: dict[str, Mask], bones: Skeleton, front: np
 
     offset_y, offset_x = _offset_y(grid, bones), np.abs(_offset_x(grid, bones))
     below_lungs = np.cumsum(_lung(grid, tissue["gas"]).any(axis=(1, 2))) == 0
-    level = (np.abs(offset_y) < SPINE_BOX_MM[0]) & (offset_y < front[:, None]) & below_lungs[:, None]
-    zone = level[:, :, None] & (offset_x < rules.psoas_mm)[:, None, :]
-    soft = zone & tissue["soft"] & ~bones.solid
+    level = (offset_y > -SPINE_BOX_MM[0]) & (offset_y < front[:, None] + PSOAS_FRONT_MM) & below_lungs[:, None]
+    column = level[:, :, None] & (offset_x < SPINE_BOX_MM[1])[:, None, :]
+    zone = level[:, :, None] & ((offset_x < rules.psoas_mm) & (offset_x > PSOAS_INNER_MM))[:, None, :]
+    soft = tissue["soft"] & tissue["envelope"] & ~wall & ~bones.solid
     opened = open_(soft, rules.seam_mm, grid.slice_spacing_mm).view(np.bool_) & soft
-    spine = bones.solid & zone & (offset_x < SPINE_BOX_MM[1])[:, None, :]
-    near = dilate(spine, PSOAS_TOUCH_MM, grid.slice_spacing_mm).view(np.bool_)
+    near = dilate(bones.solid & column, PSOAS_TOUCH_MM, grid.slice_spacing_mm).view(np.bool_)
     kept = np.zeros_like(soft)
-    for z in np.flatnonzero((opened & near).any(axis=(1, 2))):
-        labels, _ = ndimage.label(opened[z])
-        kept[z] = opened[z] & np.isin(labels, labels[near[z]])
-    return np.asarray(soft & dilate(kept, rules.seam_mm, grid.slice_spacing_mm).view(np.bool_))
+    for z in np.flatnonzero((opened & near & zone).any(axis=(1, 2))):
+        labels, count = ndimage.label(opened[z])
+        size, inside = (np.bincount(labels[part], minlength=count + 1) for part in (opened[z], opened[z] & zone[z]))
+        touches = np.unique(labels[near[z] & zone[z] & opened[z]])
+        kept[z] = zone[z] & np.isin(labels, touches[inside[touches] >= PSOAS_SHARE * size[touches]])
+    return np.asarray(soft & zone & dilate(kept, rules.seam_mm, grid.slice_spacing_mm).view(np.bool_))

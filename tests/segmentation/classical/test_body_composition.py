@@ -90,7 +90,8 @@ def test_muscles_are_found_and_organs_of_the_same_density_are_not_muscle(compose
     for name in ("autochthon_left", "autochthon_right"):
         assert muscle[organs[name]].mean() > 0.9, name
     for name in ("liver", "spleen", "kidney_left", "kidney_right", "pancreas", "aorta", "inferior_vena_cava"):
-        assert muscle[organs[name]].mean() < 0.09, name
+        # the right kidney of this patient lies against the psoas without fat between them
+        assert muscle[organs[name]].mean() < (0.12 if name == "kidney_right" else 0.02), name
     for name in ("vertebrae_T12", "vertebrae_L1"):
         assert bone[organs[name]].mean() > 0.9, name
     for name in ("lung_lower_lobe_left", "lung_lower_lobe_right"):
@@ -220,9 +221,10 @@ def test_an_arm_that_touches_the_trunk_is_told_from_it() -> None:
     x, y, _ = np.meshgrid(np.arange(160), np.arange(100), np.arange(20), indexing="ij")
     hu = np.full(x.shape, -1000, np.int16)
     trunk = ((x - 60) / 50) ** 2 + ((y - 50) / 35) ** 2 < 1
-    arm = (x - 127) ** 2 + (y - 50) ** 2 < 16**2
+    arm = (x - 125) ** 2 + (y - 50) ** 2 < 16**2
     hu[trunk | arm] = 30
-    hu[(x - 127) ** 2 + (y - 50) ** 2 < 4**2] = 600
+    hu[(x - 125) ** 2 + (y - 50) ** 2 < 4**2] = 600
+    hu[(x == 110) & (abs(y - 50) > 3)] = -1000  # they touch over seven voxels, 21 mm
     affine = np.diag([3.0, 3.0, 5.0, 1.0])
     found = segment(Volume(hu, Geometry(hu.shape, affine), "CT", "HU"), "body-composition")
     assert "ARMS_LEFT_OUT" in codes(found)
@@ -278,8 +280,8 @@ def torso(shape, spacing):
     array = np.repeat(plane.astype(np.int16)[:, :, None], shape[2], axis=2)
     return Volume(array, Geometry(shape, np.diag([*spacing, 1.0])), "CT", "HU")
 
-segment(torso((64, 64, 8), (6, 6, 6)), "body-composition")
-scan = torso((512, 512, 100), (0.8, 0.8, 2.0))
+segment(torso((256, 256, 40), (1.6, 1.6, 2.0)), "body-composition")
+scan = torso((512, 512, 200), (0.8, 0.8, 1.5))
 before = status("VmRSS")
 open("/proc/self/clear_refs", "w").write("5")
 found = segment(scan, "body-composition")
