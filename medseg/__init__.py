@@ -59,6 +59,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "PipelineError",
         "SegmentError",
         "SeriesWarning",
+        "SeveralVolumesError",
         "SingularAffineError",
         "UnknownMethodError",
         "UnknownSegmentError",

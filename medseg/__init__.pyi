@@ -25,6 +25,7 @@ from medseg.core.errors import ParameterError as ParameterError
 from medseg.core.errors import PipelineError as PipelineError
 from medseg.core.errors import SegmentError as SegmentError
 from medseg.core.errors import SeriesWarning as SeriesWarning
+from medseg.core.errors import SeveralVolumesError as SeveralVolumesError
 from medseg.core.errors import SingularAffineError as SingularAffineError
 from medseg.core.errors import UnknownMethodError as UnknownMethodError
 from medseg.core.errors import UnknownSegmentError as UnknownSegmentError

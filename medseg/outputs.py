@@ -39,18 +39,19 @@ def run(
     input: str | Path,
     output: str | Path,
     *,
-    series: str | None = None,
     formats: Sequence[str] = (),
     overwrite: bool = False,
     settings: RunSettings | None = None,
     truth: Mapping[str, Any] | None = None,
+    **choice: Any,
 ) -> RunOutput:
     """Run a pipeline on one scan and write its folder: segmentation, measurements, report, pictures, provenance.
 
     Without `formats` the segmentation is written as .nii.gz for a NIfTI scan and as .seg.nrrd for any other; "dcm" asks
-    for DICOM SEG. `truth` (a document of medseg.phantom) adds a comparison to the report. Nothing is written before
-    everything was computed. Raises PipelineError, InputError and what its methods raise; OutputError where the folder
-    cannot be written, OutputExistsError where it holds a run already.
+    for DICOM SEG. `choice` is what `medseg.read` takes to choose one of several volumes. `truth` (a document of
+    medseg.phantom) adds a comparison to the report. Nothing is written before everything was computed. Raises
+    PipelineError, InputError and what its methods raise; OutputError where the folder cannot be written,
+    OutputExistsError where it holds a run already.
     """
     chosen = pipeline if isinstance(pipeline, Pipeline) else load_pipeline(pipeline)
     prepare(chosen)
@@ -63,7 +64,7 @@ def run(
     was_there = folder.exists()
     check_folder(folder)
     try:
-        volume = read(input, series=series)
+        volume = read(input, **choice)
         result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
         files = write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth)
     except BaseException:

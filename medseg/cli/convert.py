@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from medseg.cli.terminal import Terminal, overwrite_option, series_option, speaking
+from medseg.cli.terminal import Terminal, overwrite_option, series_option, speaking, volume_option
 
 _LABEL_MAP_SUFFIXES = (".seg.nrrd", ".dcm")
 
@@ -18,6 +18,7 @@ _LABEL_MAP_SUFFIXES = (".seg.nrrd", ".dcm")
 @click.option("--like", type=click.Path(), help="Put the result on the grid of this scan.")
 @click.option("--source", type=click.Path(), help="The DICOM series a DICOM SEG belongs to.")
 @series_option
+@volume_option
 @overwrite_option
 @speaking
 def convert(
@@ -27,6 +28,7 @@ def convert(
     like: str | None,
     source: str | None,
     series: str | None,
+    volume_index: int | None,
     overwrite: bool,
     terminal: Terminal,
 ) -> None:
@@ -41,7 +43,7 @@ def convert(
     if label_map or output.lower().endswith(_LABEL_MAP_SUFFIXES) or holds_label_map(Path(input)):
         value = read_label_map(input)
     else:
-        value = read(input, series=series)
+        value = read(input, series=series, volume_index=volume_index)
     if like:
         grid = read(like, series=series).geometry
         value = resample_label_map(value, grid) if isinstance(value, LabelMap) else resample_volume(value, grid)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking
+from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking, volume_option
 from medseg.method import catalog
 from medseg.method.method import Method, Stage
 from medseg.method.schema import ParameterInfo, parameters_of
@@ -46,13 +46,18 @@ def postprocess() -> None:
 def _command(method: Method) -> click.Command:
     infos = parameters_of(method.params)
 
-    def call(input: str, output: str, series: str | None, overwrite: bool, device: str, terminal: Terminal, **flags: Any) -> None:
-        values = {info.name: _value(info, flags[info.name]) for info in infos if _is_given(flags[info.name])}
-        _run(method, values, input, output, series=series, overwrite=overwrite, device=device, terminal=terminal)
+    def call(**given: Any) -> None:
+        values = {info.name: _value(info, given[info.name]) for info in infos if _is_given(given[info.name])}
+        settings = {name: value for name, value in given.items() if name not in {info.name for info in infos}}
+        _run(method, values, **settings)
 
-    call.__doc__ = f"{method.description}\n\nSource: {method.reference}"
     command: Any = speaking(call)
-    for decorate in (device_option, overwrite_option, series_option, *reversed([_option(info) for info in infos])):
+    shared = (
+        [device_option, overwrite_option]
+        if method.stage is Stage.POSTPROCESS
+        else [device_option, overwrite_option, volume_option, series_option]
+    )
+    for decorate in (*shared, *reversed([_option(info) for info in infos])):
         command = decorate(command)
     command = click.option("-o", "--output", type=click.Path(), required=True, help="Where the result goes; the suffix is the format.")(
         command
@@ -112,7 +117,15 @@ def _single(info: ParameterInfo, given: Any) -> Any:
 
 
 def _run(
-    method: Method, values: dict[str, Any], input: str, output: str, *, series: str | None, overwrite: bool, device: str, terminal: Terminal
+    method: Method,
+    values: dict[str, Any],
+    *,
+    input: str,
+    output: str,
+    overwrite: bool,
+    device: str,
+    terminal: Terminal,
+    **choice: Any,
 ) -> None:
     from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
@@ -121,7 +134,7 @@ def _run(
 
     params = method.build(values)
     check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
-    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read(input, series=series)
+    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read(input, **choice)
     with terminal.settings(device) as settings:
         result = method(subject, params, settings=settings)
     source = subject if isinstance(subject, Volume) else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking
+from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking, volume_option
 from medseg.core.errors import UnreadableFileError
 
 
@@ -20,6 +20,7 @@ from medseg.core.errors import UnreadableFileError
 @click.option("--truth", type=click.Path(), help="truth.json of a phantom, to compare with.")
 @click.option("--list", "list_pipelines", is_flag=True, help="List the built-in pipelines.")
 @series_option
+@volume_option
 @device_option
 @overwrite_option
 @speaking
@@ -31,6 +32,7 @@ def run(
     truth: str | None,
     list_pipelines: bool,
     series: str | None,
+    volume_index: int | None,
     device: str,
     overwrite: bool,
     terminal: Terminal,
@@ -52,6 +54,7 @@ def run(
             input,
             output,
             series=series,
+            volume_index=volume_index,
             formats=formats,
             overwrite=overwrite,
             settings=settings,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from medseg.core.finding import Finding
 
+_PIPE_WIDTH = 160
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,7 +35,8 @@ class Terminal:
         """Standard output."""
         from rich.console import Console
 
-        return Console(soft_wrap=False, highlight=False)
+        # a file or pipe has no width of its own: wide enough that no sentence is broken
+        return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
     def show(self, *renderables: RenderableType) -> None:
         """Print tables or lines for people."""
@@ -99,5 +102,6 @@ def speaking(function: F) -> F:
 
 
 series_option = click.option("--series", metavar="UID", help="Which DICOM series of a folder that holds several.")
+volume_option = click.option("--volume", "volume_index", type=click.IntRange(0), help="Which volume of a 4D NIfTI file, from 0.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that are there already.")
 device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]", help="Where networks run.")

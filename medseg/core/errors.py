@@ -1,7 +1,8 @@
 """Every error medseg raises on purpose, with the exit code a program should end with.
 
 MedsegError
-├ InputError                     3  UnreadableFileError · UnsupportedFormatError · InconsistentSeriesError(findings)
+├ InputError                     3  UnreadableFileError · InconsistentSeriesError(findings)
+│                                   UnsupportedFormatError › SeveralVolumesError(count)
 ├ GeometryError (ValueError)     3  SingularAffineError · GeometryMismatchError(expected, got)
 ├ SegmentError                   3  UnknownSegmentError (LookupError) · OverlappingSegmentsError
 ├ MethodError                    2  UnknownMethodError (LookupError) · DuplicateMethodError · ParameterError (ValueError)
@@ -44,6 +45,14 @@ class UnreadableFileError(InputError):
 
 class UnsupportedFormatError(InputError):
     """A file is sound, but of a kind medseg does not read or write."""
+
+
+class SeveralVolumesError(UnsupportedFormatError):
+    """A file holds `count` volumes (time points, directions, channels) and none was chosen."""
+
+    def __init__(self, message: str, count: int = 0) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 class InconsistentSeriesError(InputError):

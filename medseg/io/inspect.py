@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from medseg.core.errors import MedsegError, SegmentError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import MedsegError, SegmentError, SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
@@ -69,7 +69,10 @@ def _file_reports(path: Path, is_asked_for: bool) -> list[VolumeReport]:
         return [_unreadable(path, "", err)] if is_promised else []
     reader = next((reader for reader in READERS if reader.recognises(start)), None)
     if reader is not None:
-        return [_image_report(path, reader)]
+        try:
+            return [_image_report(path, reader)]
+        except MedsegError as err:
+            return [_unreadable(path, reader.name, err)]
     from medseg.io.dicom.seg_read import is_seg
 
     if is_seg(path):
@@ -84,16 +87,13 @@ def _image_report(path: Path, reader: Reader) -> VolumeReport:
     if reader.name == "NRRD":
         from medseg.io.seg_nrrd import is_segmentation
 
-        try:
-            if is_segmentation(path):
-                return _segmentation_report(path, "seg.nrrd")
-        except MedsegError as err:
-            return _unreadable(path, reader.name, err)
+        if is_segmentation(path):
+            return _segmentation_report(path, "seg.nrrd")
     try:
         stored = reader.read_stored(path)
         volume = stored.to_volume()
-    except MedsegError as err:
-        return _unreadable(path, reader.name, err)
+    except SeveralVolumesError as err:
+        return _several_volumes(path, err)
     if stored.segments or label_table_path(path).is_file():
         try:
             return _report(path, stored.format, read_label_map(path))
@@ -101,6 +101,16 @@ def _image_report(path: Path, reader: Reader) -> VolumeReport:
             finding = Finding(_code_of(err), Severity.ERROR, str(err))
             return _report(path, stored.format, volume.with_array(volume.array, findings=(*volume.findings, finding)))
     return _report(path, stored.format, volume)
+
+
+def _several_volumes(path: Path, err: SeveralVolumesError) -> VolumeReport:
+    """Report the grid that the volumes of a 4D file share; the error says that one must be chosen."""
+    from medseg.io.nifti import read_nifti
+
+    first = read_nifti(path, volume_index=0)
+    finding = Finding("SEVERAL_VOLUMES", Severity.ERROR, str(err), {"count": err.count})
+    name = first.source.format if first.source else ""
+    return _report(path, name, first.with_array(first.array, findings=(*first.findings, finding)))
 
 
 def _segmentation_report(path: Path, name: str) -> VolumeReport:

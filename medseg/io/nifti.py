@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import OutputError, OutputVerificationError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import OutputError, OutputVerificationError, SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
@@ -59,12 +59,13 @@ def _extents(header: NiftiHeader, volume_index: int | None, name: str) -> tuple[
     i, j, k = header.dim[:3]
     count = count_voxels(header.dim, name) // (i * j * k)
     if count > 1 and volume_index is None:
-        raise UnsupportedFormatError(
+        raise SeveralVolumesError(
             f"{name} holds {count} volumes (extents {header.dim}): time points, directions or channels; "
-            f"choose one with medseg.io.nifti.read_nifti(path, volume_index=0), up to {count - 1}, or split the file"
+            f"choose one: --volume 0 to {count - 1} on the command line, volume_index in Python",
+            count,
         )
     if not 0 <= (volume_index or 0) < count:
-        raise UnsupportedFormatError(f"{name} holds {count} volumes: volume_index goes from 0 to {count - 1}, got {volume_index}")
+        raise UnsupportedFormatError(f"{name} holds {count} volumes: choose one from 0 to {count - 1}, got {volume_index}")
     return (i, j, k), count
 
 

@@ -28,9 +28,12 @@ class Reader:
     recognises: Callable[[bytes], bool]
     module: str
 
-    def read_stored(self, path: Path) -> StoredImage:
-        """Read voxels and grid."""
-        stored: StoredImage = import_module(self.module).read_stored(path)
+    def read_stored(self, path: Path, volume_index: int | None = None) -> StoredImage:
+        """Read voxels and grid; of a file with several volumes, the chosen one."""
+        chosen = {} if volume_index is None else {"volume_index": volume_index}
+        if chosen and self.name != "NIfTI":
+            raise UnsupportedFormatError(f"{path.name}: one of several volumes can be chosen from NIfTI files only, this is {self.name}")
+        stored: StoredImage = import_module(self.module).read_stored(path, **chosen)
         return stored
 
 
@@ -59,8 +62,11 @@ READERS = (
 )
 
 
-def read(path: str | Path, *, series: str | None = None) -> Volume:
-    """Read a scan: a NIfTI, NRRD, MetaImage or DICOM file, or a folder of DICOM files; `series` is a SeriesInstanceUID.
+def read(path: str | Path, *, series: str | None = None, volume_index: int | None = None) -> Volume:
+    """Read a scan: a NIfTI, NRRD, MetaImage or DICOM file, or a folder of DICOM files.
+
+    `series` chooses a DICOM series (its SeriesInstanceUID, the beginning of it, or UID#n for its n-th stack),
+    `volume_index` one volume of a 4D NIfTI file (from 0).
 
     Its `findings` say what the checks noticed. Raises UnreadableFileError (missing, cut short, corrupted),
     UnsupportedFormatError (4D, colours, not an image), InconsistentSeriesError or GeometryError.
@@ -71,7 +77,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
         from medseg.io.dicom.volume import read_series
 
         return read_series(path, series)
-    return reader.read_stored(path).to_volume()
+    return reader.read_stored(path, volume_index).to_volume()
 
 
 def read_label_map(path: str | Path, *, series: str | None = None) -> LabelMap:

@@ -77,7 +77,18 @@ def missing(tmp_path):
     return "missing.nii.gz"
 
 
-UNUSABLE = [truncated, truncated_gzip, flipped_byte, four_dimensional, zero_spacing, no_image, empty_file, empty_folder, folder_of_text, missing]
+UNUSABLE = [
+    truncated,
+    truncated_gzip,
+    flipped_byte,
+    four_dimensional,
+    zero_spacing,
+    no_image,
+    empty_file,
+    empty_folder,
+    folder_of_text,
+    missing,
+]
 
 
 @pytest.mark.parametrize("make", UNUSABLE)

@@ -61,7 +61,14 @@ def test_a_pipeline_from_a_file_leaves_the_whole_folder(medseg, scan, tmp_path):
     assert done.code == 0, done.err
     assert done.document["segments"][0]["volume_ml"] == pytest.approx(BOX_ML)
     names = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    expected = {"segmentation.nii.gz", "measurements.csv", "measurements.json", "report.html", "provenance.json", "pictures/three_planes.png"}
+    expected = {
+        "segmentation.nii.gz",
+        "measurements.csv",
+        "measurements.json",
+        "report.html",
+        "provenance.json",
+        "pictures/three_planes.png",
+    }
     assert expected <= names
     assert not [name for name in names if "tmp" in name]
     provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
@@ -120,3 +127,13 @@ def test_phantom_writes_a_study_with_its_truth(medseg, tmp_path):
         assert rows[entry["label"]]["volume_ml"] == pytest.approx(entry["volume_ml"], rel=0.02)
     inspected = medseg("inspect", "ball/dicom", "--json").document["volumes"]
     assert [volume["modality"] for volume in inspected] == ["CT"]
+
+
+def test_one_volume_of_a_4d_file_is_chosen(medseg, tmp_path):
+    array = np.stack([np.full((6, 7, 8), 10 * t, np.int16) for t in range(3)], axis=3)
+    nibabel.save(nibabel.Nifti1Image(array, AFFINE), tmp_path / "bold.nii.gz")
+    assert medseg("convert", "bold.nii.gz", "one.nii.gz").code == 3
+    assert medseg("convert", "bold.nii.gz", "one.nii.gz", "--volume", 2).code == 0
+    assert np.unique(nibabel.load(tmp_path / "one.nii.gz").dataobj).tolist() == [20]
+    done = medseg("convert", "bold.nii.gz", "other.nii.gz", "--volume", 3)
+    assert (done.code, "0 to 2" in done.err) == (3, True)

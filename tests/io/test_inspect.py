@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -118,3 +119,14 @@ def test_an_error_without_a_finding_gets_one() -> None:
     assert [finding.code for finding in report.findings] == ["UNREADABLE"]
     told = VolumeReport("x", error="broken", findings=(Finding("OTHER", Severity.ERROR, "broken"),))
     assert [finding.code for finding in told.findings] == ["OTHER"]
+
+
+def test_a_file_of_several_volumes_shows_the_grid_they_share(tmp_path):
+    affine = np.diag([2.0, 3, 4, 1])
+    nib.save(nib.Nifti1Image(np.zeros((5, 6, 7, 3), np.int16), affine), tmp_path / "bold.nii")
+    (report,) = inspect(tmp_path / "bold.nii")
+    assert report.geometry is not None
+    np.testing.assert_allclose(report.geometry.affine, affine)
+    assert [(finding.code, finding.details["count"]) for finding in report.findings if finding.severity == "error"] == [
+        ("SEVERAL_VOLUMES", 3)
+    ]

@@ -186,7 +186,7 @@ def test_variants_are_read_and_4d_asks_for_a_choice(shared_data: Path, expected:
             volume = read_nifti(path, volume_index=index)
             np.testing.assert_allclose(volume.array, values[..., index], rtol=1e-6)
         np.testing.assert_allclose(volume.geometry.affine, block["affine_ras"], atol=2e-6)
-        with pytest.raises(UnsupportedFormatError, match="volume_index goes from 0"):
+        with pytest.raises(UnsupportedFormatError, match="choose one from 0"):
             read_nifti(path, volume_index=values.shape[3])
 
 

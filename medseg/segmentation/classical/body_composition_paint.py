@@ -13,8 +13,8 @@ from medseg.segmentation.classical.body_composition_grid import HIGHEST_HU, LOWE
 
 BODY, MUSCLE, SUBCUTANEOUS_FAT, TORSO_FAT, BONE, AIR = 1, 2, 3, 4, 5, 6
 SHELL, INSIDE, NEAR_BONE, TOO_DENSE, FAT_FREE = 1, 2, 4, 8, 16  # bits of the code of a block
-SLAB_VOXELS = 1 << 19  # of the scan, worked on at once by a thread: keeps the copies in other types small
-THREADS = 4  # numpy and scipy release the interpreter in their loops
+SLAB_VOXELS = 1 << 20  # of the scan, worked on at once by a thread: keeps the copies in other types small
+THREADS = 2  # numpy and scipy release the interpreter in their loops
 NOISY_MM = 2.0  # along finer axes each voxel is averaged with its neighbours (1:2:1): thin slices are noisy
 FAR_MM = 10.0  # signed distances are only needed near their border
 

@@ -65,10 +65,10 @@ def phantom() -> tuple[Volume, LabelMap]:
     parts = [replace(part, label=TISSUES.get(part.name, part.label)) for part in anatomy.structures]
     more = [Segment(20 + n, label) for n, label in enumerate(dict.fromkeys(TISSUES.values()))]
     labelled = replace(anatomy, structures=tuple(parts), segments=(*anatomy.segments, *more))
-    affine = np.diag([-2.0, -2.0, 4.0, 1.0])
+    affine = np.diag([-2.5, -2.5, 5.0, 1.0])
     affine[:3, 3] = (210, 160, -150)
-    geometry = Geometry((210, 160, 80), affine)
-    return scan(anatomy, geometry, noise_hu=15), truth_label_map(labelled, geometry)
+    geometry = Geometry((168, 128, 64), affine)
+    return scan(anatomy, geometry, noise_hu=15, supersampling=2), truth_label_map(labelled, geometry, supersampling=2)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_an_oblique_grid_gives_the_same_volumes(phantom: tuple[Volume, LabelMap]
 def test_lungs_cut_open_by_the_field_of_view_stay_inside(phantom: tuple[Volume, LabelMap]) -> None:
     volume, truth = phantom
     first = int(np.flatnonzero(truth.mask("lung_right").any(axis=(1, 2))).mean())
-    geometry = volume.geometry.cropped((first, 0, 0), (210 - first, 160, 80))
+    geometry = volume.geometry.cropped((first, 0, 0), (168 - first, 128, 64))
     found = segment(Volume(np.asarray(volume.array)[first:], geometry, "CT", "HU"), "body-composition")
     lung = truth.mask("lung_right")[first:]
     assert found.mask("air")[lung].mean() > 0.85
