@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
@@ -25,6 +26,7 @@ from medseg.method.method import Method, Stage
 from medseg.method.param import MethodParams
 from medseg.method.settings import RunSettings
 
+_AIR_BELOW_HU = -200.0  # every CT with air around the patient has voxels below this
 _RECORDED_PACKAGES = ("medseg", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "nibabel", "numba", "torch", "monai")
 
 
@@ -156,6 +158,7 @@ def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = 
     settings.progress("measure", len(steps), len(steps))
     if label_map is None:  # pragma: no cover - a pipeline has a segment step
         raise PipelineError(f"pipeline {pipeline.name} segments nothing")
+    volume = _taken_for(pipeline, volume)
     table = measure(label_map, volume)
     provenance = provenance_of(label_map, records, inputs, started)
     # a learned method checks the modality by itself: said once is enough
@@ -207,6 +210,15 @@ def _check_modality(pipeline: Pipeline, volume: Volume) -> list[Finding]:
         raise InputError(f"pipeline {pipeline.name} is for {pipeline.modality}, this scan is {volume.modality}: choose another pipeline")
     message = f"the file does not say its modality; it is taken for {pipeline.modality}, as the pipeline expects"
     return [Finding("MODALITY_UNKNOWN", Severity.WARNING, message)]
+
+
+def _taken_for(pipeline: Pipeline, volume: Volume) -> Volume:
+    """Return the scan as measured and drawn: one that does not say its modality is shown as what it was taken for."""
+    if volume.modality or not pipeline.modality:
+        return volume
+    # a CT without air is no CT in HU; its numbers then stay without a unit
+    unit = "HU" if pipeline.modality == "CT" and not volume.unit and np.nanmin(volume.array) < _AIR_BELOW_HU else volume.unit
+    return replace(volume, modality=pipeline.modality, unit=unit)
 
 
 def _plain(value: Any) -> Any:

@@ -93,18 +93,69 @@ def _blend(image, k, j, i):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _inner(begins, steps, shape, length):  # type: ignore[no-untyped-def]
+    """The part of an output line that certainly lies between voxels of the input on all sides."""
+    first, stop = 0, length
+    for axis in range(3):
+        low, high = 1e-6, shape[axis] - 1 - 1e-6
+        if abs(steps[axis]) < 1e-9:
+            if not (low + 1e-3 < begins[axis] < high - 1e-3):
+                return 0, 0
+            continue
+        one, other = (low - begins[axis]) / steps[axis], (high - begins[axis]) / steps[axis]
+        if one > other:
+            one, other = other, one
+        if other < 0 or one > length:
+            return 0, 0
+        first = max(first, int(np.ceil(max(one, 0.0))))
+        stop = min(stop, int(np.floor(min(other, length - 1.0))) + 1)
+    return first, max(first, stop)
+
+
+@njit(cache=True, nogil=True)
+def _linear_inner(voxels, shape, begins, steps, first, stop, rounds, line):  # type: ignore[no-untyped-def]
+    """No border is near: one address for eight voxels; unsigned ones spare the test for negative places."""
+    row, plane = shape[2], shape[1] * shape[2]
+    begin_k, begin_j, begin_i = begins
+    step_k, step_j, step_i = steps
+    for i in range(first, stop):
+        k, j, m = begin_k + step_k * i, begin_j + step_j * i, begin_i + step_i * i
+        k0, j0, m0 = np.int64(k), np.int64(j), np.int64(m)
+        wk, wj, wi = k - k0, j - j0, m - m0
+        at = np.uint64(k0 * plane + j0 * row + m0)
+        up = at + np.uint64(plane)
+        side, up_side = at + np.uint64(row), up + np.uint64(row)
+        one = np.uint64(1)
+        a = voxels[at] + wi * (voxels[at + one] - np.float64(voxels[at]))
+        b = voxels[side] + wi * (voxels[side + one] - np.float64(voxels[side]))
+        c = voxels[up] + wi * (voxels[up + one] - np.float64(voxels[up]))
+        d = voxels[up_side] + wi * (voxels[up_side + one] - np.float64(voxels[up_side]))
+        near, far = a + wj * (b - a), c + wj * (d - c)
+        value = near + wk * (far - near)
+        line[i] = np.rint(value) if rounds else value
+
+
+@njit(cache=True, nogil=True)
 def _linear_mixed(image, matrix, offset, fill, rounds, out, start, end):  # type: ignore[no-untyped-def]
     depth, height, length = image.shape
+    voxels = image.reshape(image.size)
+    steps = (matrix[0, 2], matrix[1, 2], matrix[2, 2])
     for k in range(start, end):
         for j in range(out.shape[1]):
             line = out[k, j]
-            for i in range(line.size):
+            begin_k = matrix[0, 0] * k + matrix[0, 1] * j + offset[0]
+            begin_j = matrix[1, 0] * k + matrix[1, 1] * j + offset[1]
+            begin_i = matrix[2, 0] * k + matrix[2, 1] * j + offset[2]
+            begins = (begin_k, begin_j, begin_i)
+            first, stop = _inner(begins, steps, image.shape, line.size)
+            _linear_inner(voxels, image.shape, begins, steps, first, stop, rounds, line)
+            for n in range(line.size - (stop - first)):
+                i = n if n < first else n + stop - first
+                line[i] = fill
                 at_k = _split(_source(matrix, offset, k, j, i, 0), depth)
                 at_j = _split(_source(matrix, offset, k, j, i, 1), height)
                 at_i = _split(_source(matrix, offset, k, j, i, 2), length)
-                if at_k[0] < 0 or at_j[0] < 0 or at_i[0] < 0:
-                    line[i] = fill
-                else:
+                if at_k[0] >= 0 and at_j[0] >= 0 and at_i[0] >= 0:
                     value = _blend(image, at_k, at_j, at_i)
                     line[i] = np.rint(value) if rounds else value
 
