@@ -22,6 +22,7 @@ SUPERSAMPLING = 2  # pixels are drawn at twice the size and averaged: smooth con
 CT_SOFT_TISSUE: Window = (40.0, 400.0)
 CT_LUNG: Window = (-600.0, 1500.0)
 BACKGROUND = np.array([10, 13, 18], dtype=np.float32)
+_BAND_ROWS = 64 * SUPERSAMPLING
 _SAMPLE_VOXELS = 1 << 19  # enough voxels to know the percentiles of an MR scan
 
 
@@ -75,25 +76,38 @@ def draw_slice(volume: Volume, label_map: LabelMap, cut: Cut, scale: float, styl
     grey = sample_intensity(plane.cut(volume.array, cut.index), voxels)
     flat = plane.cut(label_map.array, cut.index)
     labels, numbers = sample_labels(flat if cut.only is None else np.where(flat == cut.only, flat, 0), voxels)
-    picture = paint(grey, labels, [label_map[number] if number else None for number in numbers], style)
-    return _averaged(picture)
+    segments = [label_map[number] if number else None for number in numbers]
+    edge = inner_edge(labels)
+    rows = max(grey.shape[0] // SUPERSAMPLING * SUPERSAMPLING, min(grey.shape[0], 1))
+    # a band at a time: a whole page of colours in floating point would weigh more than the slice it shows
+    bands = [slice(start, min(start + _BAND_ROWS, rows)) for start in range(0, rows, _BAND_ROWS)]
+    return np.concatenate([_averaged(paint(grey[band], labels[band], edge[band], segments, style)) for band in bands])
+
+
+def inner_edge(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Return the contour of each segment; it lies inside its segment, so two that touch keep both lines."""
+    reach = 2 * SUPERSAMPLING + 1
+    edge = ndimage.minimum_filter(labels, reach) != labels
+    edge |= ndimage.maximum_filter(labels, reach) != labels
+    return np.asarray(edge & (labels > 0))
 
 
 def paint(
-    grey: npt.NDArray[np.float32], labels: npt.NDArray[np.int32], segments: Sequence[Segment | None], style: Style
+    grey: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int32],
+    edge: npt.NDArray[np.bool_],
+    segments: Sequence[Segment | None],
+    style: Style,
 ) -> npt.NDArray[np.float32]:
     """Blend segment colours over windowed grey values (NaN is background): translucent inside, clear at the edge.
 
-    `labels` are places in `segments`, whose first entry is None for background.
+    `labels` are places in `segments`, whose first entry is None for background; `edge` is their `inner_edge`.
     """
     centre, width = style.window
     shade = np.clip((grey - (centre - width / 2)) / width, 0, 1) * 255
     picture = np.where(np.isnan(grey)[..., None], BACKGROUND, shade[..., None]).astype(np.float32)
     table = np.array([(0, 0, 0) if segment is None else segment.rgb for segment in segments], dtype=np.float32)
     fill = np.array([0.0 if s is None else 0.05 if s.number in style.faint else 0.22 for s in segments], dtype=np.float32)
-    # The contour lies inside its segment, so two touching segments keep both lines
-    reach = 2 * SUPERSAMPLING + 1
-    edge = (labels > 0) & ((ndimage.minimum_filter(labels, reach) != labels) | (ndimage.maximum_filter(labels, reach) != labels))
     alpha = np.where(edge, np.float32(0.92), fill[labels])[..., None]
     colour = table[labels]
     colour[edge] += (255 - colour[edge]) * 0.15
