@@ -26,7 +26,7 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 test: check
-	$(BIN)/python -m pytest -m 'not slow and not gpu' --doctest-modules medseg tests docs README.md
+	$(BIN)/python -m pytest -m 'not slow and not gpu' --doctest-modules medseg tests docs
 
 # The slow rest; make test-all is everything.
 test-slow: $(READY)

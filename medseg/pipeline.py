@@ -217,7 +217,7 @@ def _taken_for(pipeline: Pipeline, volume: Volume) -> Volume:
     if volume.modality or not pipeline.modality:
         return volume
     # a CT without air is no CT in HU; its numbers then stay without a unit
-    unit = "HU" if pipeline.modality == "CT" and not volume.unit and np.nanmin(volume.array) < _AIR_BELOW_HU else volume.unit
+    unit = "HU" if pipeline.modality == "CT" and not volume.unit and np.fmin.reduce(volume.array, axis=None) < _AIR_BELOW_HU else volume.unit
     return replace(volume, modality=pipeline.modality, unit=unit)
 
 

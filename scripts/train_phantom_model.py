@@ -13,6 +13,7 @@ With --steps a run on one machine and one number of threads is repeatable; with 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
 import hashlib
 import json
@@ -57,6 +58,8 @@ ARGUMENTS: dict[str, Any] = {
     "norm": ["batch", {"affine": True}],
 }
 FIRST_TRAINING_SEED, FIRST_VALIDATION_SEED = 100_000, 900_000
+INTENDED_USE = """Demonstration on computer-drawn torso phantoms (medseg.phantom) and tests of this software. \
+It has never seen a patient: its output on a patient's scan means nothing. Not a medical device."""
 DIGITS = 5  # labels whose counts fit into one 16-bit number
 PATCH_SIZES = ((0.0, 64), (0.5, 80), (0.8, 96))  # from which part of the run on: voxels along each side of a training piece
 BATCH = 1
@@ -64,6 +67,7 @@ FREEZE_AT = 0.3  # from this part of the run on the batch norms keep their stati
 DICE_UNTIL = 0.6  # until then a Dice term is added, which finds small structures sooner but biases volumes
 COMMONNESS = (0.4, 0.03, 0.004, 0.004, 0.004, 0.02, 0.02, 0.001, 0.02, 0.5)  # rough share of each label in a scan
 EMA_DECAY = 0.995
+SMALL, NEAR_WEIGHT = (2, 3, 4, 7, 8), 4.0  # spleen, kidneys, tumour, spine, and how much more their surroundings count
 TORSOS_AT_START, PIECES_PER_TORSO = 4, 10  # the run begins with a few torsos; one more joins after so many pieces
 
 
@@ -106,7 +110,7 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.M
         if now >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = options.rate * learning_rate(now, step)
+            group["lr"] = options.rate * min(1.0, (step + 1) / 30) * (0.01 + 0.495 * (1 + np.cos(np.pi * now)))
         if options.start_from or now > FREEZE_AT:
             network.eval()  # of its layers, only the batch norms differ
         losses.append(
@@ -122,11 +126,9 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.M
         "script": "scripts/train_phantom_model.py",
         "data": "torso CTs drawn by medseg.phantom; no patient data",
         "seed": options.seed,
-        "torsos": options.torsos,
         "training_seeds": [first_seed, first_seed + options.torsos - 1],
         "steps": step,
         "minutes": round((time.monotonic() - started) / 60, 1),
-        "patches_per_step": BATCH,
         "patch_sizes": [size for _, size in PATCH_SIZES],
         "device": device.type,
         "torch": torch.__version__.split("+")[0],
@@ -152,18 +154,14 @@ def first_network(start_from: Path | None) -> torch.nn.Module:
     return network
 
 
-def learning_rate(done: float, step: int) -> float:
-    """Return the share of the peak rate: a short rise, then half a cosine down to 1 %."""
-    return min(1.0, (step + 1) / 30) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(1.0, done))))
-
-
 def _step(network: torch.nn.Module, optimiser: Any, patches: torch.Tensor, shares: torch.Tensor, *, with_dice: bool) -> float:
     patches = patches.contiguous(memory_format=torch.channels_last_3d)
     with torch.autocast(patches.device.type, dtype=torch.bfloat16):
         logits = network(patches)
     logs = functional.log_softmax(logits.float(), dim=1)
     # Cross-entropy against shares is least where the output equals the share: it does not favour large or small volumes.
-    loss = -(shares * logs).sum(1).mean()
+    weights = 1 + NEAR_WEIGHT * near_small_organs(shares)
+    loss = -((shares * logs).sum(1) * weights).sum() / weights.sum()
     if with_dice:
         found = logs.exp()
         both, sizes, there = (found * shares).sum((0, 2, 3, 4)), (found + shares).sum((0, 2, 3, 4)), shares.sum((0, 2, 3, 4)) > 0
@@ -173,6 +171,12 @@ def _step(network: torch.nn.Module, optimiser: Any, patches: torch.Tensor, share
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
     return float(loss.detach())
+
+
+def near_small_organs(shares: torch.Tensor) -> torch.Tensor:
+    """Return 1 in and within about 15 mm of the smaller structures, else 0, (N,k,j,i); both sides of a border weigh alike."""
+    coarse = functional.max_pool3d(shares[:, SMALL].sum(1, keepdim=True), 4)
+    return functional.interpolate((functional.max_pool3d(coarse, 3, 1, 1) > 0).float(), scale_factor=4)[:, 0]
 
 
 @torch.no_grad()
@@ -248,10 +252,9 @@ def contents_of(anatomy: Anatomy, geometry: Geometry) -> npt.NDArray[np.uint16]:
 
 def random_torso(seed: int, random: np.random.Generator) -> Anatomy:
     """Draw a torso; half of them have a tumour of 12 to 46 mm instead of their own."""
-    try:
+    with contextlib.suppress(ParameterError):  # no room for that one
         return torso_anatomy(seed, float(random.uniform(12, 46)) if random.random() < 0.5 else None)
-    except ParameterError:  # no room for that one
-        return torso_anatomy(seed)
+    return torso_anatomy(seed)
 
 
 def random_geometry(anatomy: Anatomy, random: np.random.Generator) -> Geometry:
@@ -333,8 +336,7 @@ def describe(weights: bytes, summary: dict[str, Any]) -> ModelDescription:
             "segments": [described(segment).to_dict() for segment in SEGMENTS],
             "weights": {"file": "weights.safetensors", "sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)},
             "licence": {"code": "Apache-2.0", "weights": "Apache-2.0", "data": "Apache-2.0"},
-            "intended_use": "Demonstration on computer-drawn torso phantoms (medseg.phantom) and tests of this software. "
-            "It has never seen a patient: its output on a patient's scan means nothing. Not a medical device.",
+            "intended_use": INTENDED_USE,
             "training": summary,
         }
     )
@@ -345,8 +347,7 @@ def write_model(folder: Path, weights: dict[str, torch.Tensor], summary: dict[st
     content = save(weights)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors").write_bytes(content)
-    text = json.dumps(describe(content, summary).to_dict(), indent=1, ensure_ascii=False)
-    (folder / DESCRIPTION_FILE).write_text(text + "\n", encoding="utf-8")
+    (folder / DESCRIPTION_FILE).write_text(json.dumps(describe(content, summary).to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def validate(folder: Path, count: int) -> dict[str, Any]:

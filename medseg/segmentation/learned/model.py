@@ -105,7 +105,7 @@ def check_fit(volume: Volume, description: ModelDescription, *, force: bool = Fa
         findings.append(
             Finding("NON_FINITE_REPLACED", Severity.WARNING, f"{broken} voxels are no finite numbers: taken for outside the scan")
         )
-    least = float(np.nanmin(volume.array)) if volume.array.dtype.kind == "f" else float(volume.array.min())
+    least = float(np.fmin.reduce(volume.array, axis=None))  # NaN only where every voxel is NaN
     if description.modality == "CT" and not least < _AIR_HU:
         message = f"the lowest intensity is {least:g}: a CT in HU has air near -1000, so this may be no CT or not in HU"
         findings.append(Finding("INTENSITIES_NOT_HU", Severity.WARNING, message, {"minimum": least}))
@@ -120,7 +120,8 @@ def _network_input(volume: Volume, description: ModelDescription, plan: Preparat
     if clean.dtype.kind == "f" and not np.isfinite(clean).all():
         clean = np.where(np.isfinite(clean), clean, background)
     # Clipping before interpolation keeps metal and padding values from bleeding into their neighbours.
-    clipped = clean.astype(np.float32, order="F")
+    with np.errstate(over="ignore"):  # what float32 cannot hold is clipped next
+        clipped = clean.astype(np.float32, order="F")
     np.clip(clipped, np.float32(rule[0]), np.float32(rule[1]), out=clipped)
     prepared = plan.prepare(volume.with_array(clipped), background)
     outside = normalised(np.array([background]), rule)
