@@ -217,8 +217,9 @@ def _taken_for(pipeline: Pipeline, volume: Volume) -> Volume:
     if volume.modality or not pipeline.modality:
         return volume
     # a CT without air is no CT in HU; its numbers then stay without a unit
-    unit = "HU" if pipeline.modality == "CT" and not volume.unit and np.fmin.reduce(volume.array, axis=None) < _AIR_BELOW_HU else volume.unit
-    return replace(volume, modality=pipeline.modality, unit=unit)
+    has_air = bool(np.fmin.reduce(volume.array, axis=None) < _AIR_BELOW_HU)
+    unit = "HU" if pipeline.modality == "CT" and has_air else ""
+    return replace(volume, modality=pipeline.modality, unit=volume.unit or unit)
 
 
 def _plain(value: Any) -> Any:
