@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.cli.main import run
 
-COMMAND = "medseg phantom torso --preset sample --seed 7 --format dicom --compressed -o {folder}/torso"
+COMMAND = "medseg phantom torso --preset sample --seed 16 --format dicom --compressed -o {folder}/torso"
 ORIGIN = "made by medseg.phantom; Apache-2.0; no patient"
 
 

@@ -52,11 +52,9 @@ def _command(method: Method) -> click.Command:
         _run(method, values, **settings)
 
     command: Any = speaking(call)
-    shared = (
-        [device_option, overwrite_option]
-        if method.stage is Stage.POSTPROCESS
-        else [device_option, overwrite_option, volume_option, series_option]
-    )
+    # a postprocess method may look at the scan; the others read it
+    own = [image_option] if method.stage is Stage.POSTPROCESS else [volume_option, series_option]
+    shared = [device_option, overwrite_option, *own]
     for decorate in (*shared, *reversed([_option(info) for info in infos])):
         command = decorate(command)
     command = click.option("-o", "--output", type=click.Path(), required=True, help="Where the result goes; the suffix is the format.")(
@@ -91,6 +89,7 @@ def _option(info: ParameterInfo) -> Any:
     )
 
 
+image_option = click.option("--image", type=click.Path(), help="The scan, for methods that look at intensities.")
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _TYPES = {"number": click.FLOAT, "integer": click.INT, "text": click.STRING, "point": click.STRING, "label-map": click.Path()}
 
@@ -125,20 +124,24 @@ def _run(
     overwrite: bool,
     device: str,
     terminal: Terminal,
+    image: str | None = None,
     **choice: Any,
 ) -> None:
     from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
     from medseg.io.read import read, read_label_map
     from medseg.io.write import check_output, write
+    from medseg.preprocessing.resample import fit_to
 
     params = method.build(values)
     check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
     subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read(input, **choice)
+    scan = subject if isinstance(subject, Volume) else read(image) if image else None
+    if scan is not None and isinstance(subject, LabelMap):
+        subject = fit_to(subject, scan.geometry)
     with terminal.settings(device) as settings:
-        result = method(subject, params, settings=settings)
-    source = subject if isinstance(subject, Volume) else None
-    path = write(result, output, source=source, overwrite=overwrite)
+        result = method(subject, params, settings=settings, volume=scan)
+    path = write(result, output, source=scan, overwrite=overwrite)
     document: dict[str, Any] = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
     document |= {"findings": [finding.to_dict() for finding in result.findings]}
     terminal.findings(result.findings)
@@ -146,7 +149,7 @@ def _run(
         from medseg.measurement.measure import measure
         from medseg.reporting.table import rich_table
 
-        table = measure(result, source)
+        table = measure(result, scan)
         terminal.show(rich_table(table, result.segments))
         document |= {"segments": table.to_dict()["segments"]}
     else:

@@ -24,4 +24,5 @@ BUILTIN_METHODS: dict[str, str] = {
     "remove-small": "medseg.postprocessing.components:remove_small",
     "fill-holes": "medseg.postprocessing.holes:fill_holes",
     "smooth": "medseg.postprocessing.smoothing:smooth",
+    "snap-to-edges": "medseg.postprocessing.edges:snap_to_edges",
 }

@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "remove-small": {},
     "fill-holes": {},
     "smooth": {},
+    "snap-to-edges": {"reach_mm": 1.0},
 }
 
 
@@ -193,7 +194,7 @@ def test_a_poor_label_map_gets_a_sensible_answer(name: str, kind: str) -> None:
     array, segments = POOR_LABEL_MAPS[kind]
     label_map = LabelMap(array, grid(array.shape, (0.7, 1.0, 3.0)), segments)
     method: Method = ALL[name]
-    result = method(label_map, method.build(ARGUMENTS[name]))
+    result = method(label_map, method.build(ARGUMENTS[name]), volume=Volume(array.astype(np.int16), label_map.geometry))
     assert isinstance(result, LabelMap)
     assert result.geometry == label_map.geometry
     assert result.segments == label_map.segments
