@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import MissingDependencyError, OutputExistsError, UnsupportedFormatError
 from medseg.core.provenance import InputRecord
 from medseg.core.volume import Volume
-from medseg.io.atomic import check_folder, write_bytes, write_text
+from medseg.io.atomic import check_folder, check_writable, write_bytes, write_text
 from medseg.io.hashing import sha256_of
 from medseg.io.read import read
 from medseg.io.write import write
@@ -61,17 +61,10 @@ def run(
     folder = Path(output)
     if not overwrite and (folder / "provenance.json").exists():
         raise OutputExistsError(f"{folder.name} holds a run already: choose another folder or ask to overwrite")
-    was_there = folder.exists()
-    check_folder(folder)
-    try:
-        volume = read(input, **choice)
-        result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
-        files = write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth)
-    except BaseException:
-        if not was_there and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    return RunOutput(result, files)
+    check_writable(folder)
+    volume = read(input, **choice)
+    result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
+    return RunOutput(result, write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth))
 
 
 def input_record(volume: Volume, role: str = "scan") -> InputRecord:
@@ -92,6 +85,7 @@ def write_result(
     result: Result, folder: Path, *, formats: Sequence[str], overwrite: bool, truth: Mapping[str, Any] | None = None
 ) -> dict[str, Path]:
     """Write everything a run leaves behind; each file gets its name only when it was read back and found right."""
+    check_folder(folder)
     files: dict[str, Path] = {}
     for name in formats:
         path = folder / f"segmentation{FORMATS[name]}"

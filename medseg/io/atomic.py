@@ -86,6 +86,14 @@ def check_folder(folder: str | Path) -> Path:
     return folder
 
 
+def check_writable(folder: str | Path) -> None:
+    """Prove that a folder can be written, or made where it is missing, and leave nothing behind; OutputError where not."""
+    folder = Path(folder)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    check_folder(folder)
+
+
 def _check_target(path: Path, overwrite: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

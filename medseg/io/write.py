@@ -7,7 +7,7 @@ from pathlib import Path
 from medseg.core.errors import OutputExistsError, UnsupportedFormatError
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
-from medseg.io.atomic import check_folder
+from medseg.io.atomic import check_writable
 from medseg.io.labels import holds_label_table, label_table_path, write_label_table
 
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm")
@@ -45,7 +45,7 @@ def check_output(path: str | Path, label_map: bool, overwrite: bool = False) -> 
     _check_suffix(path, label_map)
     if not overwrite and path.exists():
         raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
-    check_folder(path.parent)
+    check_writable(path.parent)
 
 
 def _check_suffix(path: Path, label_map: bool) -> str:

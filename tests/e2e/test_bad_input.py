@@ -94,7 +94,7 @@ UNUSABLE = [
 @pytest.mark.parametrize("make", UNUSABLE)
 def test_unusable_input_is_exit_3_and_one_line(medseg, tmp_path, make):
     name = make(tmp_path)
-    done = medseg("segment", "threshold", name, "-o", "out.nii.gz", "--lower", 50)
+    done = medseg("segment", "threshold", name, "-o", "out/found.nii.gz", "--lower", 50)
     assert done.code == 3, done.err
     assert done.err.startswith("medseg: ")
     assert done.err.count("\n") == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medseg.core.errors import OutputError, OutputExistsError, OutputVerificationError, UnreadableFileError
-from medseg.io.atomic import check_folder, write_bytes, write_text, write_verified
+from medseg.io.atomic import check_folder, check_writable, write_bytes, write_text, write_verified
 
 
 def fine(path: Path) -> None:
@@ -128,3 +128,11 @@ def test_check_folder_makes_and_probes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):
         check_folder(tmp_path / "file")
+
+
+def test_checking_an_output_leaves_no_folder_behind(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError):
+        check_writable(tmp_path / "file" / "b")
