@@ -15,12 +15,18 @@ from medseg.method.param import Field, MethodParams, Number
 from medseg.preprocessing.crop import bounding_box, crop_to, plane_distance_mm
 from medseg.preprocessing.denoise import gaussian_mm, refuse_non_finite
 
+_GRAIN_MM = 2.0  # what a Gaussian of this width takes away is noise, not anatomy
+_MEDIAN_OF_NORMAL = 0.6745  # median of |x| for a standard normal x
+
 
 class SnapToEdgesParams(MethodParams):
     """Parameters of `snap-to-edges`."""
 
     reach_mm: Number = Field(4.0, description="Borders may move by up to this far", unit="mm", gt=0, le=30)
     sigma_mm: Number = Field(0.6, description="Smoothing of the scan before its edges are sought; 0: none", unit="mm", ge=0, le=10)
+    least_contrast: Number = Field(
+        5.0, description="A border whose contrast is less than this many standard deviations of the noise stays", ge=0, le=1000
+    )
 
 
 @method("snap-to-edges", stage=Stage.POSTPROCESS, reference="doi:10.1016/1047-3203(90)90014-M")
@@ -30,8 +36,9 @@ def snap_to_edges(label_map: LabelMap, params: SnapToEdgesParams, volume: Volume
     What lies deeper than `reach_mm` in a segment, or in the background, is kept and floods the rest as markers of a
     watershed on the morphological gradient (the range of intensities among a voxel and its six neighbours). A network that
     is right to within the reach thus gives borders as sharp as the scan's. A piece of a segment or of the background that
-    is nowhere deeper than the reach stays as it is. Needs the scan: raises ParameterError without it, InputError where it
-    holds NaN or infinity.
+    is nowhere deeper than the reach stays as it is, and so does the border between two segments whose mean intensities
+    differ by little beside the noise: there the edges are noise. Needs the scan: raises ParameterError without it,
+    InputError where it holds NaN or infinity.
 
     >>> from medseg.core.geometry import Geometry
     >>> from medseg.core.segment import Segment
@@ -55,11 +62,12 @@ def snap_to_edges(label_map: LabelMap, params: SnapToEdgesParams, volume: Volume
     labels = crop_to(label_map, box)
     scan = crop_to(volume, box)
     refuse_non_finite(scan.array, "snap-to-edges")
-    markers, numbers = _markers(labels, params.reach_mm)
+    numbers = np.array([0, *(segment.number for segment in label_map.segments)], dtype=label_map.array.dtype)
+    markers = _markers(scan, labels, numbers, params)
     image = scan.array.T if params.sigma_mm == 0 else gaussian_mm(scan.array.T, scan.geometry, params.sigma_mm)
     flooded = watershed(neighbour_range(image), markers, 6)
     array = label_map.array.copy(order="F")
-    array[box.slices] = numbers[flooded].T
+    array[box.slices] = numbers[flooded - 1].T
     return label_map.with_array(array)
 
 
@@ -76,33 +84,59 @@ def neighbour_range(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return highest
 
 
-def _markers(label_map: LabelMap, reach_mm: float) -> tuple[npt.NDArray[np.uint16], npt.NDArray[Any]]:
-    """Return markers (k,j,i), 0 where a border may move, and the number that each marker stands for."""
-    from medseg.kernels.components import label_components
+def _markers(scan: Volume, label_map: LabelMap, numbers: npt.NDArray[Any], params: SnapToEdgesParams) -> npt.NDArray[np.uint16]:
+    """Return markers (k,j,i): place n of `numbers` as n + 1, and 0 where a border may move."""
     from medseg.kernels.distance import dilate
 
-    labels = label_map.array.T
-    border = np.zeros(labels.shape, np.uint8)
+    table = np.zeros(int(numbers.max()) + 1, dtype=np.uint16)
+    table[numbers] = np.arange(1, len(numbers) + 1)
+    places = table[label_map.array.T]
+    spacing_mm = plane_distance_mm(label_map.geometry)[::-1].tolist()
+    every_pair = np.ones((len(numbers) + 1, len(numbers) + 1), dtype=bool)
+    band = dilate(_borders(places, every_pair), params.reach_mm, spacing_mm).astype(bool)
+    faint = _faint_pairs(scan, np.where(band, 0, places).astype(np.uint16), len(numbers), params.least_contrast)
+    band &= dilate(_borders(places, faint), params.reach_mm, spacing_mm) == 0
+    band &= ~_thin(places, band, len(numbers))
+    return np.where(band, 0, places).astype(np.uint16)
+
+
+def _borders(places: npt.NDArray[np.uint16], pairs: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return the voxels on both sides of the borders between the pairs of places that count."""
+    border = np.zeros(places.shape, np.uint8)
     for axis in range(3):
         here, there = _neighbours(axis)
-        differs = labels[here] != labels[there]
+        differs = (places[here] != places[there]) & pairs[places[here], places[there]]
         border[here] |= differs
         border[there] |= differs
-    spacing_mm = plane_distance_mm(label_map.geometry)[::-1].tolist()
-    band = dilate(border, reach_mm, spacing_mm).astype(bool)
-    numbers = np.array([0, *(segment.number for segment in label_map.segments)], dtype=label_map.array.dtype)
-    places = np.zeros(int(numbers.max()) + 1, dtype=np.uint16)
-    places[numbers] = np.arange(1, len(numbers) + 1)
-    markers = places[labels]
-    thin = np.zeros(labels.shape, dtype=bool)
-    for number in numbers:
-        pieces, sizes = label_components(labels == number, 26)
-        has_core = np.zeros(len(sizes), dtype=bool)
-        has_core[np.unique(pieces[~band])] = True
-        has_core[0] = True
-        thin |= ~has_core[pieces]
-    markers[band & ~thin] = 0
-    return markers, np.concatenate([numbers[:1], numbers])
+    return border
+
+
+def _faint_pairs(scan: Volume, cores: npt.NDArray[np.uint16], count: int, least_contrast: float) -> npt.NDArray[np.bool_]:
+    """Return which pairs of places (1 to count) differ by less than `least_contrast` times the noise, judged from their cores."""
+    from medseg.kernels.statistics import label_statistics
+
+    image = scan.array.T
+    grain = np.abs(image - gaussian_mm(image, scan.geometry, _GRAIN_MM))[cores > 0]
+    noise = float(np.median(grain)) / _MEDIAN_OF_NORMAL if grain.size else 0.0
+    means = np.full(count + 1, np.nan)
+    found = label_statistics(cores, image)
+    means[found.numbers.astype(int)] = found.mean
+    # a place without a core has no mean: no comparison holds, and its pieces are thin anyway
+    return np.asarray(np.abs(means[:, None] - means[None, :]) < least_contrast * noise)
+
+
+def _thin(places: npt.NDArray[np.uint16], band: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:
+    """Return the pieces that lie wholly in the band, of segments and of the background: nothing would be left to flood from."""
+    from medseg.kernels.components import label_components
+
+    thin = np.zeros(places.shape, dtype=bool)
+    for place in range(1, count + 1):
+        pieces, sizes = label_components(places == place, 26)
+        is_kept = np.zeros(len(sizes), dtype=bool)
+        is_kept[np.unique(pieces[~band])] = True
+        is_kept[0] = True
+        thin |= ~is_kept[pieces]
+    return thin
 
 
 def _neighbours(axis: int) -> tuple[tuple[slice, ...], tuple[slice, ...]]:

@@ -68,3 +68,12 @@ def test_an_empty_map_stays_empty_and_a_scan_is_needed():
     full = empty.with_array(np.ones((6, 6, 6), np.uint8))
     with pytest.raises(InputError, match="NaN"):
         snap_to_edges(full, SnapToEdgesParams(), volume=Volume(np.full((6, 6, 6), np.nan), grid))
+
+
+def test_a_border_that_noise_hides_stays():
+    one, _, grid = balls(np.diag([0.9, 1.1, 1.3, 1]), 9.0)
+    scan = np.where(one < 9, 40.0, 0.0) + np.random.default_rng(1).normal(0, 30, SHAPE)
+    labels = (one < 7).astype(np.uint8)
+    label_map = LabelMap(labels, grid, (Segment(1, "one"),))
+    found = snap_to_edges(label_map, SnapToEdgesParams(reach_mm=3.5), volume=Volume(scan.astype(np.int16), grid))
+    np.testing.assert_array_equal(found.array, labels)
