@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,11 @@ def segment(phantom: Phantom) -> LabelMap:
     return model(phantom.volume, ModelParams(), settings=CPU)
 
 
+@functools.cache
+def segmented(*arguments: Any) -> LabelMap:
+    return segment(torso(*arguments))
+
+
 def dice(phantom: Phantom, found: LabelMap, label: str) -> float:
     truth, got = phantom.label_map.mask(label), found.mask(label)
     return 2 * np.count_nonzero(truth & got) / (np.count_nonzero(truth) + np.count_nonzero(got))
@@ -53,14 +59,13 @@ def test_it_is_small_labelled_as_a_demonstration_and_loads_strictly() -> None:
     [(7, (3.0, 3.0, 3.0), 12.0, 2.0), (11, (2.0, 2.0, 5.0), 30.0, 1.0), (23, (3.0, 3.0, 2.0), 20.0, 0.0)],
 )
 def test_organs_of_new_torsos_are_found(seed: int, spacing_mm: tuple[float, float, float], noise_hu: float, blur_mm: float) -> None:
-    phantom = torso(seed, spacing_mm, noise_hu, blur_mm)
-    found = segment(phantom)
+    phantom, found = torso(seed, spacing_mm, noise_hu, blur_mm), segmented(seed, spacing_mm, noise_hu, blur_mm)
     scores = {label: dice(phantom, found, label) for label in ORGANS}
     assert min(scores.values()) >= 0.95, scores
 
 
 def test_codes_and_sides_are_those_of_the_phantom() -> None:
-    found = segment(torso(7, (3.0, 3.0, 3.0), 12.0, 2.0))
+    found = segmented(7, (3.0, 3.0, 3.0), 12.0, 2.0)
     assert {s.number: s.label for s in found.segments} == {
         s.number: s.label for s in torso(7, (3.0, 3.0, 3.0), 12.0, 2.0).label_map.segments
     }
@@ -72,22 +77,22 @@ def test_codes_and_sides_are_those_of_the_phantom() -> None:
         assert (right.modifier.meaning, left.modifier.meaning) == ("Right", "Left")
 
 
-@pytest.mark.parametrize("orientation", ["RAS", "LAS", "PSR"])
+@pytest.mark.parametrize("orientation", ["LAS", "PSR"])
 def test_the_order_and_direction_of_the_axes_change_nothing(orientation: str) -> None:
-    """Right- and left-handed grids with turned axes give the same label in every voxel of the patient."""
+    """Turned axes, right- or left-handed, give the same label in every voxel of the patient."""
     scan = torso(7, (3.0, 3.0, 3.0), 12.0, 2.0).volume
     turned = model(reoriented(scan, orientation), ModelParams(), settings=CPU)
     assert turned.geometry.orientation == orientation
     again = reoriented(turned, scan.geometry.orientation)
     assert again.geometry.matches(scan.geometry)
-    np.testing.assert_array_equal(again.array, segment(torso(7, (3.0, 3.0, 3.0), 12.0, 2.0)).array)
+    np.testing.assert_array_equal(again.array, segmented(7, (3.0, 3.0, 3.0), 12.0, 2.0).array)
 
 
-def tilted_grids() -> dict[str, Geometry]:
+def oblique_grids() -> dict[str, Geometry]:
     plain = centred_geometry((3.0, 3.0, 4.0), TORSO_FIELD_MM, (*TORSO_MIDDLE_MM, 27.0))
     middle = plain.index_to_world((np.array(plain.shape) - 1) / 2)
 
-    def tilted(columns: np.ndarray, shape: tuple[int, int, int]) -> Geometry:
+    def turned(columns: np.ndarray, shape: tuple[int, int, int]) -> Geometry:
         affine = np.eye(4)
         affine[:3, :3] = columns
         affine[:3, 3] = middle - columns @ (np.array(shape) - 1) / 2
@@ -97,20 +102,21 @@ def tilted_grids() -> dict[str, Geometry]:
     c, s = np.cos(np.radians(12)), np.sin(np.radians(12))
     step = plain.affine[:3, :3]
     return {
-        "oblique": tilted(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ step, (i + 8, j + 24, k)),
-        "sheared": tilted(np.array([[1.0, 0, 0], [0, 1, np.tan(np.radians(15))], [0, 0, 1]]) @ step, (i, j + 28, k)),
+        "left-handed": turned(step @ np.diag([-1.0, 1.0, 1.0]), (i, j, k)),
+        "oblique": turned(np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ step, (i + 8, j + 24, k)),
+        "sheared": turned(np.array([[1.0, 0, 0], [0, 1, np.tan(np.radians(15))], [0, 0, 1]]) @ step, (i, j + 28, k)),
     }
 
 
-@pytest.mark.parametrize("name", ["oblique", "sheared"])
-def test_organs_are_found_on_tilted_grids(name: str) -> None:
-    """Labels lie on the tilted grid itself; that the way there and back keeps volumes to 1 % is shown in test_model.py."""
-    phantom = make_torso(7, geometry=tilted_grids()[name], noise_hu=8.0, blur_mm=1.5)
-    found = segment(phantom)
+@pytest.mark.parametrize("name", ["left-handed", "oblique", "sheared"])
+def test_the_pipeline_measures_organs_on_any_grid(name: str) -> None:
+    phantom = make_torso(7, geometry=oblique_grids()[name], noise_hu=8.0, blur_mm=1.5)
+    found = apply(load_pipeline("ct-phantom"), phantom.volume).label_map
     assert found.geometry == phantom.volume.geometry
-    scores = {label: dice(phantom, found, label) for label in ORGANS}
-    assert min(scores.values()) >= 0.95, scores
     truth = {entry["label"]: entry["volume_ml"] for entry in phantom.truth["segments"]}
-    for label in ("liver", "lung_right", "lung_left"):
+    for label in ORGANS:
         volume_ml = np.count_nonzero(found.mask(label)) * found.geometry.voxel_volume_mm3 / 1000
-        assert volume_ml == pytest.approx(truth[label], rel=0.01), label
+        if label == "tumour":  # 19 ml at little contrast: a shell of 0.06 mm is one percent of it
+            assert dice(phantom, found, label) >= 0.95
+        else:
+            assert volume_ml == pytest.approx(truth[label], rel=0.01), label
