@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,11 @@ from medseg.core.errors import MissingDependencyError, OutputExistsError, Unsupp
 from medseg.core.provenance import InputRecord
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_folder, check_writable, write_bytes, write_text
+from medseg.io.file_report import contrast_findings
 from medseg.io.hashing import sha256_of
-from medseg.io.read import read
+from medseg.io.options import ReadOptions
+from medseg.io.read import read_with
+from medseg.io.report import choices_of
 from medseg.io.write import write
 from medseg.method.settings import RunSettings
 from medseg.pipeline import Pipeline, Result, apply, load_pipeline, prepare
@@ -43,12 +46,13 @@ def run(
     overwrite: bool = False,
     settings: RunSettings | None = None,
     truth: Mapping[str, Any] | None = None,
+    reading: ReadOptions | None = None,
     **choice: Any,
 ) -> RunOutput:
     """Run a pipeline on one scan and write its folder: segmentation, measurements, report, pictures, provenance.
 
     Without `formats` the segmentation is written as .nii.gz for a NIfTI scan and as .seg.nrrd for any other; "dcm" asks
-    for DICOM SEG. `choice` is what `medseg.read` takes to choose one of several volumes. `truth` (a document of
+    for DICOM SEG. `reading`, or what `medseg.read` takes as keywords, says how the scan is read. `truth` (a document of
     medseg.phantom) adds a comparison to the report. Nothing is written before everything was computed. Raises
     PipelineError, InputError and what its methods raise; OutputError where the folder cannot be written,
     OutputExistsError where it holds a run already.
@@ -62,9 +66,12 @@ def run(
     if not overwrite and (folder / "provenance.json").exists():
         raise OutputExistsError(f"{folder.name} holds a run already: choose another folder or ask to overwrite")
     check_writable(folder)
-    volume = read(input, **choice)
+    how = reading or ReadOptions(**choice)
+    volume = read_with(input, how)
+    volume = replace(volume, findings=(*volume.findings, *contrast_findings(volume)))
     result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
-    return RunOutput(result, write_result(result, folder, formats=formats or default_formats(volume), overwrite=overwrite, truth=truth))
+    wanted = formats or default_formats(volume)
+    return RunOutput(result, write_result(result, folder, formats=wanted, overwrite=overwrite, truth=truth, reading=how))
 
 
 def input_record(volume: Volume, role: str = "scan") -> InputRecord:
@@ -82,7 +89,13 @@ def default_formats(volume: Volume) -> tuple[str, ...]:
 
 
 def write_result(
-    result: Result, folder: Path, *, formats: Sequence[str], overwrite: bool, truth: Mapping[str, Any] | None = None
+    result: Result,
+    folder: Path,
+    *,
+    formats: Sequence[str],
+    overwrite: bool,
+    truth: Mapping[str, Any] | None = None,
+    reading: ReadOptions | None = None,
 ) -> dict[str, Path]:
     """Write everything a run leaves behind; each file gets its name only when it was read back and found right."""
     check_folder(folder)
@@ -90,12 +103,13 @@ def write_result(
     for name in formats:
         path = folder / f"segmentation{FORMATS[name]}"
         files[f"segmentation.{name}"] = write(result.label_map, path, source=result.volume, overwrite=overwrite)
-    document = result.table.to_dict() | {"findings": [finding.to_dict() for finding in result.findings]}
+    record = {"reading": choices_of(reading or ReadOptions()), "findings": [finding.to_dict() for finding in result.findings]}
+    document = result.table.to_dict() | record
     files["measurements.csv"] = write_text(folder / "measurements.csv", measurements_csv(result.table), overwrite=overwrite)
     files["measurements.json"] = write_text(folder / "measurements.json", _json(document), overwrite=overwrite)
     files |= _write_report(result, folder, overwrite=overwrite, truth=truth)
     # Written last: its presence says that the folder is complete
-    files["provenance.json"] = write_text(folder / "provenance.json", _json(result.provenance.to_dict()), overwrite=overwrite)
+    files["provenance.json"] = write_text(folder / "provenance.json", _json(result.provenance.to_dict() | record), overwrite=overwrite)
     return files
 
 

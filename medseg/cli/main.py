@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("medseg.cli.run:run", "Run a pipeline on one scan: segmentation, measurements, report."),
     "measure": ("medseg.cli.measure:measure", "Measure every segment of a segmentation."),
     "evaluate": ("medseg.cli.evaluate:evaluate", "Compare a segmentation with a reference."),
+    "deid": ("medseg.cli.deid:deid", "Copy DICOM files without what names the patient."),
     "methods": ("medseg.cli.catalog:methods", "List the methods, or describe one."),
     "phantom": ("medseg.cli.phantom:phantom", "Make a scan whose volumes are known from formulas."),
 }

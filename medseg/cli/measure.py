@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from medseg.cli.terminal import Terminal, overwrite_option, series_option, speaking
+from medseg.cli.reading import reading as reading_options
+from medseg.cli.terminal import Terminal, overwrite_option, speaking
+
+if TYPE_CHECKING:
+    from medseg.io.measured import Measured
+    from medseg.io.options import ReadOptions
 
 
 @click.command()
 @click.argument("segmentation", type=click.Path())
-@click.option("--image", type=click.Path(), help="The scan, for intensities: a file or a DICOM folder.")
+@click.option("--image", type=click.Path(), help="The scan, for intensities and true positions: a file or a DICOM folder.")
 @click.option("-o", "--output", type=click.Path(), help="Write the table here (.csv or .json).")
 @click.option("--percentile", "percentiles", type=float, multiple=True, help="Also this percentile (50 = median); repeatable.")
-@series_option
+@reading_options()
 @overwrite_option
 @speaking
 def measure(
@@ -20,29 +27,31 @@ def measure(
     image: str | None,
     output: str | None,
     percentiles: tuple[float, ...],
-    series: str | None,
+    reading: ReadOptions,
     overwrite: bool,
     terminal: Terminal,
 ) -> None:
-    """Measure every segment of SEGMENTATION: volume, place, status, and intensities where --image is given."""
-    from medseg.core.finding import Finding
-    from medseg.io.read import read, read_label_map
-    from medseg.measurement.measure import measure as measure_segments
-    from medseg.preprocessing.resample import fit_to
+    """Measure every segment of SEGMENTATION: volume, place, status, and intensities where --image is given.
 
-    label_map = read_label_map(segmentation)
-    volume = read(image, series=series) if image else None
-    if volume is not None:
-        label_map = fit_to(label_map, volume.geometry)
-    table = measure_segments(label_map, volume, percentiles=percentiles)
-    findings: list[Finding] = [*label_map.findings, *(volume.findings if volume else ())]
-    document = table.to_dict() | {"findings": [finding.to_dict() for finding in findings]}
-    if output:
-        from medseg.cli.outputs import write_table
-
-        write_table(document, table, output, overwrite=overwrite)
+    Overlapping segments are measured each in its own layer. One that was drawn on slices at uneven distances is measured on
+    them with --image SERIES: area × slice width.
+    """
+    from medseg.io.measured import measure_file
+    from medseg.io.report import choices_of
     from medseg.reporting.table import rich_table
 
-    terminal.findings(findings)
-    terminal.show(rich_table(table, label_map.segments))
+    done = measure_file(segmentation, image, reading, percentiles=percentiles)
+    record = {"findings": [finding.to_dict() for finding in done.findings], "reading": choices_of(reading)}
+    document = done.table.to_dict() | record
+    if output:
+        _write(done, document, output, overwrite)
+    terminal.findings(done.findings)
+    terminal.show(rich_table(done.table, done.segments))
     terminal.document(document)
+
+
+def _write(done: Measured, document: dict[str, object], output: str, overwrite: bool) -> None:
+    """Write the table in the format of its suffix."""
+    from medseg.cli.outputs import write_table
+
+    write_table(document, done.table, output, overwrite=overwrite)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking, volume_option
+from medseg.cli.reading import reading as reading_options
+from medseg.cli.terminal import Terminal, device_option, overwrite_option, speaking
 from medseg.method import catalog
 from medseg.method.method import Method, Stage
 from medseg.method.schema import ParameterInfo, parameters_of
+
+if TYPE_CHECKING:
+    from medseg.io.options import ReadOptions
 
 
 class MethodGroup(click.Group):
@@ -51,9 +56,9 @@ def _command(method: Method) -> click.Command:
         settings = {name: value for name, value in given.items() if name not in {info.name for info in infos}}
         _run(method, values, **settings)
 
-    command: Any = speaking(call)
+    command: Any = reading_options()(speaking(call))
     # a postprocess method may look at the scan; the others read it
-    own = [image_option] if method.stage is Stage.POSTPROCESS else [volume_option, series_option]
+    own = [image_option] if method.stage is Stage.POSTPROCESS else []
     shared = [device_option, overwrite_option, *own]
     for decorate in (*shared, *reversed([_option(info) for info in infos])):
         command = decorate(command)
@@ -124,27 +129,33 @@ def _run(
     overwrite: bool,
     device: str,
     terminal: Terminal,
+    reading: ReadOptions,
     image: str | None = None,
-    **choice: Any,
 ) -> None:
     from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
-    from medseg.io.read import read, read_label_map
+    from medseg.io.file_report import contrast_findings
+    from medseg.io.read import read_label_map, read_with
+    from medseg.io.report import choices_of
     from medseg.io.write import check_output, write
     from medseg.preprocessing.resample import fit_to
 
     params = method.build(values)
     check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
-    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read(input, **choice)
-    scan = subject if isinstance(subject, Volume) else read(image) if image else None
+    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read_with(input, reading)
+    scan = subject if isinstance(subject, Volume) else read_with(image, reading) if image else None
+    if scan is not None:
+        scan = replace(scan, findings=(*scan.findings, *contrast_findings(scan)))
     if scan is not None and isinstance(subject, LabelMap):
         subject = fit_to(subject, scan.geometry)
     with terminal.settings(device) as settings:
         result = method(subject, params, settings=settings, volume=scan)
     path = write(result, output, source=scan, overwrite=overwrite)
     document: dict[str, Any] = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
-    document |= {"findings": [finding.to_dict() for finding in result.findings]}
-    terminal.findings(result.findings)
+    document |= {"reading": choices_of(reading)}
+    findings = tuple({(one.code, one.message): one for one in (*(scan.findings if scan else ()), *result.findings)}.values())
+    document |= {"findings": [finding.to_dict() for finding in findings]}
+    terminal.findings(findings)
     if isinstance(result, LabelMap):
         from medseg.measurement.measure import measure
         from medseg.reporting.table import rich_table

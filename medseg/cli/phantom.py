@@ -18,6 +18,9 @@ from medseg.cli.terminal import Terminal, overwrite_option, speaking
 @click.option("--preset", help="A named set of grid and noise, such as 'sample'.")
 @click.option("--format", "form", type=click.Choice(["both", "dicom", "nifti"]), default="both", show_default=True, help="What is written.")
 @click.option("--compressed", is_flag=True, help="Write the DICOM files in JPEG-LS, lossless.")
+@click.option("--fault", metavar="NAME|ROW|all|list", help="The lab organ with one thing wrong, instead of NAME; list shows them all.")
+@click.option("--tool", metavar="'CMD {in} {out}'", help="score: the reader to run on the faults (all, or those of --fault).")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), default=120, show_default=True, help="score: seconds a fault.")
 @overwrite_option
 @speaking
 def phantom(
@@ -29,10 +32,27 @@ def phantom(
     preset: str | None,
     form: str,
     compressed: bool,
+    fault: str | None,
+    tool: str | None,
+    timeout_s: float,
     overwrite: bool,
     terminal: Terminal,
 ) -> None:
-    """Make phantom NAME: a DICOM series, NIfTI, the label map and truth.json (volumes, diameters, centroids from formulas)."""
+    """Make phantom NAME: a DICOM series, NIfTI, the label map and truth.json (volumes, diameters, centroids from formulas).
+
+    With --fault: the lab organ, 502.65 ml, in files with one thing wrong, and what a careful reader does with them. With the
+    name `score`: run a reader (--tool) on every such fault and print its errors in per cent; -o writes .csv, .md or .json.
+    """
+    if name == "score":
+        from medseg.cli.phantom_score import score_command
+
+        score_command(tool, fault or "all", timeout_s, terminal, output, overwrite)
+        return
+    if tool is not None:
+        raise click.UsageError("--tool belongs to `medseg phantom score`")
+    if fault is not None:
+        _fault(fault, name, output, terminal, overwrite)
+        return
     from medseg.outputs import write_phantom
     from medseg.phantom import PHANTOMS, make_phantom
 
@@ -52,6 +72,19 @@ def phantom(
     files = write_phantom(made, Path(output), form=form, compressed=compressed, overwrite=overwrite)
     terminal.show(*(f"wrote {path}" for path in files.values()))
     terminal.document({"schema": "medseg.phantom/1", "files": {key: str(path) for key, path in files.items()}, "truth": made.truth})
+
+
+def _fault(fault: str, name: str | None, output: str | None, terminal: Terminal, overwrite: bool) -> None:
+    from medseg.cli.phantom_faults import list_faults, write_faults
+
+    if name is not None:
+        raise click.UsageError(f"faults are made of the lab organ: leave {name} out")
+    if fault == "list":
+        list_faults(terminal)
+        return
+    if output is None:
+        raise click.UsageError("medseg phantom --fault needs -o FOLDER")
+    write_faults(fault, Path(output), terminal, overwrite)
 
 
 def _spacing(text: str | None) -> tuple[float, float, float] | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from medseg.cli.terminal import Terminal, device_option, overwrite_option, series_option, speaking, volume_option
+from medseg.cli.reading import reading as reading_options
+from medseg.cli.terminal import Terminal, device_option, overwrite_option, speaking
 from medseg.core.errors import UnreadableFileError
+
+if TYPE_CHECKING:
+    from medseg.io.options import ReadOptions
 
 
 @click.command()
@@ -19,8 +23,7 @@ from medseg.core.errors import UnreadableFileError
 @click.option("--format", "formats", multiple=True, metavar="nii.gz|seg.nrrd|dcm|nrrd|nii", help="Format of the segmentation; repeatable.")
 @click.option("--truth", type=click.Path(), help="truth.json of a phantom, to compare with.")
 @click.option("--list", "list_pipelines", is_flag=True, help="List the built-in pipelines.")
-@series_option
-@volume_option
+@reading_options()
 @device_option
 @overwrite_option
 @speaking
@@ -31,8 +34,7 @@ def run(
     formats: tuple[str, ...],
     truth: str | None,
     list_pipelines: bool,
-    series: str | None,
-    volume_index: int | None,
+    reading: ReadOptions,
     device: str,
     overwrite: bool,
     terminal: Terminal,
@@ -53,13 +55,13 @@ def run(
             pipeline,
             input,
             output,
-            series=series,
-            volume_index=volume_index,
+            reading=reading,
             formats=formats,
             overwrite=overwrite,
             settings=settings,
             truth=read_truth(truth) if truth else None,
         )
+    from medseg.io.report import choices_of
     from medseg.reporting.table import rich_table
 
     terminal.findings(done.result.findings)
@@ -71,6 +73,7 @@ def run(
         | {
             "schema": "medseg.run/1",
             "pipeline": done.result.pipeline.name,
+            "reading": choices_of(reading),
             "findings": [finding.to_dict() for finding in done.result.findings],
             "files": {name: str(path) for name, path in done.files.items()},
         }

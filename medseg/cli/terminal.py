@@ -101,7 +101,5 @@ def speaking(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
-series_option = click.option("--series", metavar="UID", help="Which DICOM series of a folder that holds several.")
-volume_option = click.option("--volume", "volume_index", type=click.IntRange(0), help="Which volume of a 4D NIfTI file, from 0.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace outputs that are there already.")
 device_option = click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]", help="Where networks run.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -33,8 +34,16 @@ class Finding:
         object.__setattr__(self, "severity", Severity(self.severity))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form."""
-        return {"code": self.code, "severity": self.severity.value, "message": self.message, "details": dict(self.details)}
+        """Return the JSON form; a limit that is infinite, or no number, is null there."""
+        return {"code": self.code, "severity": self.severity.value, "message": self.message, "details": _json_form(dict(self.details))}
+
+
+def _json_form(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _json_form(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_form(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def errors_in(findings: Iterable[Finding]) -> tuple[Finding, ...]:

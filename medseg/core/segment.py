@@ -16,8 +16,9 @@ Colour = tuple[int, int, int]
 class Segment:
     """One structure: its voxel value `number` (1 or more), its `label`, its codes and its colour (r, g, b, 0 to 255).
 
-    `modifier` is the laterality of the type (Left, Right), never part of the type itself. Raises SegmentError where
-    number or label is impossible.
+    `modifier` is the laterality of the type (Left, Right), never part of the type itself. `tracking_id` and `tracking_uid`
+    name the finding over time (DICOM PS3.3, C.8.20.2), "" where nobody tracks it. Raises SegmentError where number or label
+    is impossible.
 
     >>> Segment(1, "liver").colour == Segment(1, "liver").colour
     True
@@ -32,6 +33,8 @@ class Segment:
     region_modifier: Code | None = None
     colour: Colour | None = None
     algorithm: str = ""
+    tracking_id: str = ""
+    tracking_uid: str = ""
 
     def __post_init__(self) -> None:
         if int(self.number) < 1:
@@ -58,8 +61,9 @@ class Segment:
             code = getattr(self, name)
             if code is not None:
                 entry[name] = code.to_dict()
-        if self.algorithm:
-            entry["algorithm"] = self.algorithm
+        for name in ("algorithm", "tracking_id", "tracking_uid"):
+            if getattr(self, name):
+                entry[name] = getattr(self, name)
         return entry
 
 

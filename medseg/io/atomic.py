@@ -6,6 +6,7 @@ import errno
 import os
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from medseg.core.errors import MedsegError, OutputError, OutputExistsError, OutputVerificationError
@@ -36,20 +37,35 @@ def write_verified(path: str | Path, write: Callable[[Path], None], verify: Call
     try:
         try:
             write(temporary)
-            _flush_file(temporary)
         except OSError as err:
             raise OutputError(_message(path, err)) from err
-        try:
-            verify(temporary)
-        except (MedsegError, OSError) as err:
-            if isinstance(err, OutputVerificationError):
-                raise
-            raise OutputVerificationError(f"{path}: what was written cannot be read back ({err}); check the disk and try again") from err
+        _flush_and_verify(temporary, verify, path)
         _rename(temporary, path, overwrite)
     finally:
         _remove(temporary)
     _flush_folder(path.parent)
     return path
+
+
+def _flush_and_verify(temporary: Path, verify: Callable[[Path], None], path: Path) -> None:
+    """Wait for the disk while the file is read back: both must have ended well before it gets its name."""
+    with ThreadPoolExecutor(1, thread_name_prefix="medseg-flush") as pool:
+        flushed = pool.submit(_flush_file, temporary)
+        try:
+            verify(temporary)
+        except (MedsegError, OSError) as err:
+            _check_flushed(flushed, path)  # a full disk is the better explanation
+            if isinstance(err, OutputVerificationError):
+                raise
+            raise OutputVerificationError(f"{path}: what was written cannot be read back ({err}); check the disk and try again") from err
+        _check_flushed(flushed, path)
+
+
+def _check_flushed(flushed: Future[None], path: Path) -> None:
+    try:
+        flushed.result()
+    except OSError as err:
+        raise OutputError(_message(path, err)) from err
 
 
 def write_bytes(path: str | Path, data: bytes, overwrite: bool = False) -> Path:

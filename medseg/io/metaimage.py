@@ -5,6 +5,7 @@ Source: MetaIO documentation, https://itk.org/Wiki/ITK/MetaIO/Documentation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,11 +18,11 @@ from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import write_verified
-from medseg.io.grid import grid_findings
+from medseg.io.grid import Spacing, grid_findings, grid_of, settled, spacing_given
 from medseg.io.stored import StoredImage
-from medseg.io.stream import ZlibWriter, chunks_of, differs_from, open_file, open_stream
+from medseg.io.stream import GZIP_MAGIC, differs_from, open_file, open_stream, write_zlibbed
 from medseg.io.values import Array
-from medseg.io.voxels import count_voxels, detached_file, padding_findings, read_array
+from medseg.io.voxels import check_choice, check_enough, count_voxels, detached_file, padding_findings, read_array
 
 _MOST_LINES = 1000
 _DTYPES = {
@@ -49,20 +50,60 @@ _OTHER_NAMES = {
 _TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
-def read_stored(path: str | Path) -> StoredImage:
+def read_stored(
+    path: str | Path, *, volume_index: int | None = None, xform: str | None = None, spacing_mm: Spacing | None = None
+) -> StoredImage:
     """Read voxels and grid.
 
-    Raises UnreadableFileError (cut short, corrupted), UnsupportedFormatError (not 3D, channels), GeometryError (no spacing).
+    `volume_index` chooses a volume of a 4D file, `spacing_mm` (i,j,k) stands in where the file has no spacing; `xform` says
+    nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted), SeveralVolumesError,
+    UnsupportedFormatError (2D, channels), GeometryError (no spacing).
     """
     path = Path(path)
     fields, offset = _read_fields(path)
-    geometry, findings = _geometry_of(fields, path.name)
+    sizes = _sizes_of(fields, path.name)
+    geometry, findings = _geometry_of(fields, path.name, spacing_mm)
+    geometry, settling = settled(geometry, spacing_mm, path.name)
+    index = check_choice(path.name, math.prod(sizes[3:]), sizes, volume_index)
     dtype = _dtype_of(fields, path.name)
-    data, offset = _data_place(fields, offset, path, count_voxels(geometry.shape, path.name) * dtype.itemsize)
-    with open_stream(data, "zlib" if _is_true(fields, "compresseddata") else "raw", offset) as stream:
+    whole, part = (count_voxels(extents, path.name) * dtype.itemsize for extents in (sizes, geometry.shape))
+    data, offset = _data_place(fields, offset, path, whole)
+    with open_stream(data, _encoding_of(fields, data, offset), offset) as stream:
+        check_enough(stream, whole)
+        stream.skip(part * index)
         array = read_array(stream, geometry.shape, dtype)
-        findings += padding_findings(stream.finish())
+        stream.skip(whole - part * (index + 1))
+        findings += [*settling, *padding_findings(stream.finish())]
     return StoredImage(path, "MetaImage", array, geometry, tuple(findings))
+
+
+def volume_count(path: str | Path) -> int:
+    """Return how many volumes a file holds (1 but for 4D), from its header alone."""
+    path = Path(path)
+    return math.prod(_sizes_of(_read_fields(path)[0], path.name)[3:])
+
+
+def _sizes_of(fields: Mapping[str, str], name: str) -> tuple[int, ...]:
+    """The extents; colours and vectors, 2D and 5D are refused."""
+    axes, channels = fields.get("ndims", "?"), fields.get("elementnumberofchannels", "1")
+    if axes not in ("3", "4") or channels != "1":
+        raise UnsupportedFormatError(
+            f"{name} holds {axes}D, {channels} values a voxel; medseg reads 3D and 4D volumes with one value a voxel: split it first"
+        )
+    sizes = _numbers(fields, "dimsize", int(axes), name)
+    if not all(size >= 1 and size == int(size) for size in sizes):
+        raise UnreadableFileError(f"{name}: its header declares the impossible extents {fields['dimsize']!r}")
+    extents = tuple(int(size) for size in sizes)
+    count_voxels(extents, name)
+    return extents
+
+
+def _encoding_of(fields: Mapping[str, str], data: Path, offset: int) -> str:
+    if not _is_true(fields, "compresseddata"):
+        return "raw"
+    with open_file(data) as file:
+        file.seek(offset)
+        return "gzip" if file.read(2) == GZIP_MAGIC else "zlib"  # ITK reads both
 
 
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:
@@ -90,32 +131,40 @@ def _numbers(fields: Mapping[str, str], key: str, count: int, name: str) -> list
     return values
 
 
-def _geometry_of(fields: Mapping[str, str], name: str) -> tuple[Geometry, list[Finding]]:
-    if fields.get("ndims") != "3" or fields.get("elementnumberofchannels", "1") != "1":
-        what = f"{fields.get('ndims', '?')}D, {fields.get('elementnumberofchannels', '1')} values a voxel"
-        raise UnsupportedFormatError(f"{name} holds {what}; medseg reads 3D volumes with one value a voxel: split it first")
-    sizes = _numbers(fields, "dimsize", 3, name)
-    if not all(size >= 1 and size == int(size) for size in sizes):
-        raise UnreadableFileError(f"{name}: its header declares the impossible extents {fields['dimsize']!r}")
-    if "elementspacing" not in fields:
-        raise GeometryError(f"{name} has no ElementSpacing: the size of its voxels is unknown; write it again with its spacing")
+def _geometry_of(fields: Mapping[str, str], name: str, spacing_mm: Spacing | None = None) -> tuple[Geometry, list[Finding]]:
+    sizes = _sizes_of(fields, name)
+    axes = len(sizes)
     findings = []
+    if "elementspacing" in fields:
+        spacing = _numbers(fields, "elementspacing", axes, name)[:3]
+    elif spacing_mm is not None:
+        spacing = list(spacing_mm)
+        findings.append(spacing_given(spacing_mm))
+    else:
+        raise GeometryError(
+            f"{name} has no ElementSpacing: the size of its voxels is unknown, and with it every volume; write it again with its "
+            "spacing, or give it in mm (--spacing I,J,K; spacing_mm in Python)"
+        )
     matrix = np.eye(3)
     if "transformmatrix" in fields:
-        matrix = np.array(_numbers(fields, "transformmatrix", 9, name)).reshape(3, 3)
+        matrix = _in_space(np.array(_numbers(fields, "transformmatrix", axes * axes, name)).reshape(axes, axes), name)
     else:
         message = "the file has no TransformMatrix: volumes are right, but left and right, front and back are a guess (LPS, as ITK guesses)"
         findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
     affine = np.eye(4)
     # a row of the TransformMatrix is the direction of an axis: the transpose of ITK's direction
-    with np.errstate(invalid="ignore"):  # infinite spacings become NaN here and are refused by Geometry
-        affine[:3, :3] = matrix.T * _numbers(fields, "elementspacing", 3, name) * _TO_RAS[:, None]
-    affine[:3, 3] = np.array(_numbers(fields, "offset", 3, name) if "offset" in fields else (0, 0, 0)) * _TO_RAS
-    try:
-        geometry = Geometry((int(sizes[0]), int(sizes[1]), int(sizes[2])), affine)
-    except GeometryError as err:
-        raise type(err)(f"{name}: {err}") from err
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range of numbers is refused below
+        affine[:3, :3] = matrix.T * spacing * _TO_RAS[:, None]
+    affine[:3, 3] = np.array(_numbers(fields, "offset", axes, name)[:3] if "offset" in fields else (0, 0, 0)) * _TO_RAS
+    geometry = grid_of((sizes[0], sizes[1], sizes[2]), affine, name)
     return geometry, [*findings, *grid_findings(geometry)]
+
+
+def _in_space(matrix: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """The three axes of space; GeometryError where a fourth axis leans into them."""
+    if len(matrix) == 4 and (matrix[3, :3].any() or matrix[:3, 3].any()):
+        raise GeometryError(f"{name}: its TransformMatrix mixes the fourth axis with the patient's; split it into 3D volumes")
+    return matrix[:3, :3]
 
 
 def _dtype_of(fields: Mapping[str, str], name: str) -> np.dtype[Any]:
@@ -172,10 +221,7 @@ def write_metaimage(value: Volume | LabelMap, path: str | Path, overwrite: bool 
 def _write(file: BinaryIO, before: bytes, after: bytes, array: Array) -> None:
     """The size of the compressed voxels stands before them, so it is filled in at the end."""
     file.write(before + b" " * 20 + after)
-    packed = ZlibWriter(file)
-    for chunk in chunks_of(array):
-        packed.write(chunk)
-    packed.close()
+    write_zlibbed(file, array)
     size = file.tell() - len(before) - 20 - len(after)
     file.seek(len(before))
     file.write(f"{size:<20}".encode("ascii"))

@@ -8,65 +8,83 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import OutputError, OutputVerificationError, SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import (
+    MedsegError,
+    OutputError,
+    OutputVerificationError,
+    SeveralVolumesError,
+    UnreadableFileError,
+    UnsupportedFormatError,
+)
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.io.atomic import write_verified
+from medseg.io.grid import Spacing, settled
 from medseg.io.label_xml import segments_from_xml
 from medseg.io.nifti_affine import Xform, geometry_of, header_fields
 from medseg.io.nifti_header import NiftiHeader, can_hold, header_bytes, read_header
 from medseg.io.stored import StoredImage
-from medseg.io.stream import GzipWriter, Stream, chunks_of, differs_from, open_stream
-from medseg.io.values import Array, rescaled
-from medseg.io.voxels import check_enough, count_voxels, padding_findings, read_array
+from medseg.io.stream import Stream, chunks_of, differs_from, open_stream, write_gzipped
+from medseg.io.values import Array, rescaled, rescaled_bytes
+from medseg.io.voxels import check_choice, check_enough, count_voxels, padding_findings, read_array
 
 _MOST_EXTENSIONS = 64
 
 
-def read_nifti(path: str | Path, xform: Xform = "auto", volume_index: int | None = None) -> Volume:
-    """Read a NIfTI file as a scan; `volume_index` chooses one volume of a 4D file, `xform` one of two grids that differ.
+def read_nifti(path: str | Path, xform: Xform | None = None, volume_index: int | None = None, spacing_mm: Spacing | None = None) -> Volume:
+    """Read a NIfTI file as a scan.
 
-    Raises UnreadableFileError (cut short, corrupted), UnsupportedFormatError (4D, colours), GeometryError.
+    `volume_index` chooses one volume of a 4D file, `xform` one of two grids that differ ("sform" or "qform"), `spacing_mm`
+    (i,j,k) stands in where the file has no usable spacing; what was used is among the findings. Raises UnreadableFileError
+    (cut short, corrupted, NaN), SeveralVolumesError (4D), UnsupportedFormatError (colours, complex), GeometryError.
     """
-    return read_stored(path, xform, volume_index).to_volume()
+    return read_stored(path, volume_index=volume_index, xform=xform, spacing_mm=spacing_mm).to_volume()
 
 
-def read_stored(path: str | Path, xform: Xform = "auto", volume_index: int | None = None) -> StoredImage:
-    """Read voxels, scaled, and grid of a NIfTI file."""
+def read_stored(
+    path: str | Path, *, volume_index: int | None = None, xform: Xform | None = None, spacing_mm: Spacing | None = None
+) -> StoredImage:
+    """Read voxels, scaled, and grid of a NIfTI file; options as in `read_nifti`."""
     path = Path(path)
     with open_stream(path) as stream:
-        header = read_header(stream)
-        shape, count = _extents(header, volume_index, path.name)
-        geometry, findings = geometry_of(header, shape, xform, path.name)
+        try:
+            header = read_header(stream)
+            shape, count = _extents(header, path.name)
+            index = check_choice(path.name, count, header.dim, volume_index)
+            geometry, findings = geometry_of(header, shape, xform, path.name, spacing_mm)
+            geometry, settling = settled(geometry, spacing_mm, path.name)
+        except SeveralVolumesError:
+            raise
+        except MedsegError:
+            stream.check_rest()  # a flipped bit in compressed data makes any nonsense of a header
+            raise
         if header.in_one_file:
             segments = _segments_of_extensions(stream, header)
-            array, padding = _read_voxels(stream, header, shape, volume_index or 0, count)
+            array, padding = _read_voxels(stream, header, shape, index, count)
         else:
             segments = ()
-            array, padding = _read_pair(path, header, shape, volume_index or 0, count)
-        is_gzip = type(stream) is not Stream
-    findings = (*header.findings, *findings, *_file_findings(path, is_gzip, padding))
+            array, padding = _read_pair(path, header, shape, index, count)
+        is_gzip = stream.is_compressed
+    findings = (*header.findings, *findings, *settling, *_file_findings(path, is_gzip, padding))
     return StoredImage(path, header.format, rescaled(array, header.slope, header.intercept), geometry, findings, segments)
 
 
-def _extents(header: NiftiHeader, volume_index: int | None, name: str) -> tuple[tuple[int, int, int], int]:
-    """The three extents and the number of volumes; 4D needs a choice."""
+def volume_count(path: str | Path) -> int:
+    """Return how many volumes a file holds (1 but for 4D), from its header alone."""
+    path = Path(path)
+    with open_stream(path) as stream:
+        return _extents(read_header(stream), path.name)[1]
+
+
+def _extents(header: NiftiHeader, name: str) -> tuple[tuple[int, int, int], int]:
+    """The three extents and the number of volumes."""
     if len(header.dim) < 3:
         raise UnsupportedFormatError(f"{name} is a {len(header.dim)}D image; give a 3D volume, such as its whole series")
     i, j, k = header.dim[:3]
-    count = count_voxels(header.dim, name) // (i * j * k)
-    if count > 1 and volume_index is None:
-        raise SeveralVolumesError(
-            f"{name} holds {count} volumes (extents {header.dim}): time points, directions or channels; "
-            f"choose one: --volume 0 to {count - 1} on the command line, volume_index in Python",
-            count,
-        )
-    if not 0 <= (volume_index or 0) < count:
-        raise UnsupportedFormatError(f"{name} holds {count} volumes: choose one from 0 to {count - 1}, got {volume_index}")
-    return (i, j, k), count
+    return (i, j, k), count_voxels(header.dim, name) // (i * j * k)
 
 
 def _segments_of_extensions(stream: Stream, header: NiftiHeader) -> tuple[Segment, ...]:
@@ -109,7 +127,8 @@ def _read_voxels(stream: Stream, header: NiftiHeader, shape: tuple[int, int, int
     volume_bytes = count_voxels(shape, stream.name) * header.dtype.itemsize
     check_enough(stream, volume_bytes * count)
     stream.skip(volume_bytes * index)
-    array = read_array(stream, shape, header.dtype)
+    scaled = rescaled_bytes(volume_bytes // header.dtype.itemsize, header.dtype, header.slope, header.intercept)
+    array = read_array(stream, shape, header.dtype, scaled)
     stream.skip(volume_bytes * (count - 1 - index))
     return array, stream.finish()
 
@@ -169,12 +188,12 @@ def _check_twin(path: Path, header: bytes, array: Array) -> None:
 def write_file(path: Path, header: bytes, array: Array, compress: bool) -> None:
     """Write header and voxels, both inside the gzip stream where `compress`."""
     with path.open("xb") as file:
-        sink: Any = GzipWriter(file) if compress else file
-        sink.write(header)
-        for chunk in chunks_of(array):
-            sink.write(chunk)
         if compress:
-            sink.close()
+            write_gzipped(file, header, array)
+            return
+        file.write(header)
+        for chunk in chunks_of(array):
+            file.write(chunk)
 
 
 def _verify(temporary: Path, array: Array, geometry: Geometry, path: Path) -> None:

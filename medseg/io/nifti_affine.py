@@ -7,7 +7,7 @@ right answer in the file, so medseg asks instead of choosing.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from medseg.core.errors import GeometryError, SingularAffineError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
-from medseg.io.grid import grid_findings, is_usual_spacing, rounded
+from medseg.io.grid import Spacing, centred, grid_findings, grid_of, rounded, spacing_given, within_usual
 from medseg.io.nifti_header import NiftiHeader
 
 Xform = Literal["auto", "sform", "qform"]
@@ -25,55 +25,106 @@ XFORM_TOLERANCE_MM = 0.1  # corners of qform and sform further apart than this c
 XFORM_TOLERANCE_VOLUME = 1e-3  # so do voxel volumes that differ by more than this share
 _QFORM_TOLERANCE_MM = 0.01  # a grid whose corners a qform misses by more (shear) is written without one
 _SPACING_TOLERANCE = 1e-3
+_SMALLEST_DETERMINANT = 1e-6
 _HALF_TURN = 1e-7  # a real part whose square is smaller is rounding, as in the reference implementation nifti1_io.c
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 
 
-def geometry_of(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> tuple[Geometry, tuple[Finding, ...]]:
-    """Return the grid in RAS+ mm and what was odd about it.
+def geometry_of(
+    header: NiftiHeader, shape: tuple[int, int, int], xform: Xform | None, name: str, spacing_mm: Spacing | None = None
+) -> tuple[Geometry, tuple[Finding, ...]]:
+    """Return the grid in RAS+ mm and what was odd about it; `spacing_mm` (i,j,k) stands in where the file has none.
 
     Raises GeometryError where qform and sform contradict each other (`xform` chooses one) or the unit is impossible,
     SingularAffineError where the spacing is zero or not a number.
     """
-    findings = _check_spacing(header, xform, name)
-    affine = _chosen(header, shape, xform, name)
-    if affine is None:
-        affine = _centred(header, shape)
-        message = (
-            "the file does not say how the patient lies (qform and sform codes are 0): volumes are right, but left and right, "
-            "front and back are a guess (first axis to the left, as nibabel guesses)"
-        )
-        findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
-    affine, unit_findings = _in_mm(affine, header.spatial_unit, name)
-    geometry = _grid(shape, affine, name)
-    return geometry, (*findings, *unit_findings, *_grid_findings(geometry, header))
-
-
-def _chosen(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> FloatArray | None:
-    """The affine of the header in its own unit, or None where it has none."""
-    sform = _sform(header) if header.sform_code > 0 and xform != "qform" else None
-    qform = _qform(header, name) if header.qform_code > 0 and xform != "sform" else None
-    if xform != "auto" and sform is None and qform is None:
-        raise GeometryError(f"{name} has no {xform}; read it with xform='auto'")
-    if sform is not None and qform is not None:
-        _check_agreement(sform, qform, _qform_uncertainty_mm(header, shape, name), shape, name)
-    return sform if sform is not None else qform
-
-
-def _grid(shape: tuple[int, int, int], affine: FloatArray, name: str) -> Geometry:
+    xform = xform or "auto"
     try:
-        return Geometry(shape, affine)
-    except SingularAffineError as err:
-        raise SingularAffineError(f"{name}: {err}") from err
+        findings = _check_spacing(header, xform, name)
+        affine, chosen = _chosen(header, shape, xform, name)
+    except SingularAffineError:
+        if spacing_mm is None:
+            raise
+        return _with_spacing(header, shape, spacing_mm)
+    if affine is None:
+        i, j, k = (abs(step) for step in header.pixdim[1:4])
+        affine = centred(shape, np.diag((-1.0, 1.0, 1.0)), (i, j, k)).affine
+        findings.append(_unknown_orientation("the file does not say how the patient lies (qform and sform codes are 0)"))
+    grid_of(shape, affine, name)
+    affine, unit_findings = _in_mm(affine, header.spatial_unit, name)
+    geometry = grid_of(shape, affine, name)
+    return geometry, (*findings, *chosen, *unit_findings, *_grid_findings(geometry, header))
+
+
+def _unknown_orientation(why: str) -> Finding:
+    message = f"{why}: volumes are right, but left and right, front and back are a guess (first axis to the left, as nibabel guesses)"
+    return Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message)
+
+
+def _with_spacing(header: NiftiHeader, shape: tuple[int, int, int], spacing_mm: Spacing) -> tuple[Geometry, tuple[Finding, ...]]:
+    """The grid of a file without spacing: the given one, turned as the file says where it does, centred on the patient's origin."""
+    direction = _direction(header)
+    findings = [spacing_given(spacing_mm)]
+    if direction is None:
+        direction = np.diag((-1.0, 1.0, 1.0))
+        findings.append(_unknown_orientation("the file says neither its spacing nor how the patient lies"))
+    geometry = centred(shape, direction, spacing_mm)
+    return geometry, (*findings, *grid_findings(geometry))
+
+
+def _direction(header: NiftiHeader) -> FloatArray | None:
+    """The unit columns of the first form that has sound ones, whatever its spacing."""
+    if header.sform_code > 0:
+        with np.errstate(all="ignore"):
+            length = np.linalg.norm(header.srow[:, :3], axis=0)
+            direction = header.srow[:, :3] / length
+        if np.isfinite(direction).all() and abs(np.linalg.det(direction)) > _SMALLEST_DETERMINANT:
+            return np.asarray(direction)
+    if header.qform_code > 0 and _is_quaternion(header):
+        return _rotation(header.quaternion) * (1, 1, -1 if header.pixdim[0] < 0 else 1)
+    return None
+
+
+def _chosen(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> tuple[FloatArray | None, list[Finding]]:
+    """The affine of the header in its own unit, or None where it has none, and the choice where there was one to make."""
+    has = {"sform": header.sform_code > 0, "qform": header.qform_code > 0}
+    if xform != "auto" and not has[xform]:
+        raise GeometryError(f"{name} has no {xform}; read it with the other one, or without a choice (xform='auto')")
+    if xform == "auto" and all(has.values()):
+        difference = _difference(header, shape, name)
+        if difference is not None:
+            raise GeometryError(
+                f"{name}: its sform and qform contradict each other: {difference.words}; find out which one is right and read it with "
+                "xform='sform' or xform='qform' (on the command line --nifti-xform)"
+            )
+    if xform == "qform" or not has["sform"]:
+        return (_qform(header, name) if has["qform"] else None), _choice(header, shape, xform, name)
+    return _sform(header), _choice(header, shape, xform, name)
+
+
+def _choice(header: NiftiHeader, shape: tuple[int, int, int], xform: Xform, name: str) -> list[Finding]:
+    """Record that `xform` was chosen where that made a difference."""
+    if xform == "auto":
+        return []
+    details: dict[str, Any] = {"xform": xform}
+    try:
+        _check_spacing(header, "auto", name)
+        difference = _difference(header, shape, name) if header.sform_code > 0 and header.qform_code > 0 else None
+        if difference is None:
+            return []
+        details.update(corner_distance_mm=difference.distance_mm, volume_ratio=difference.ratio)
+        why = difference.words
+    except SingularAffineError:
+        why = "the other one is not usable"
+    message = f"sform and qform contradict each other; the {xform} was used because it was asked for: {why}"
+    return [Finding("XFORM_CHOSEN", Severity.WARNING, message, details)]
 
 
 def _check_spacing(header: NiftiHeader, xform: Xform, name: str) -> list[Finding]:
     spacing = np.array(header.pixdim[1:4])
     if (not np.isfinite(spacing).all() or (spacing == 0).any()) and xform != "sform":
-        raise SingularAffineError(
-            f"{name}: its header gives the spacing {spacing.tolist()}; correct pixdim in the file, "
-            "or read it with xform='sform' if you trust its sform"
-        )
+        advice = "or read it with xform='sform' if you trust its sform" if header.sform_code > 0 else "or give the spacing (spacing_mm)"
+        raise SingularAffineError(f"{name}: its header gives the spacing {spacing.tolist()}; correct pixdim in the file, {advice}")
     if (spacing < 0).any():
         message = f"the header gives a negative spacing {spacing.tolist()}; its size was used"
         return [Finding("NEGATIVE_SPACING", Severity.WARNING, message, {"pixdim": spacing.tolist()})]
@@ -86,8 +137,7 @@ def _sform(header: NiftiHeader) -> FloatArray:
 
 def _qform(header: NiftiHeader, name: str, shift: float = 0.0) -> FloatArray:
     """Return the qform; `shift` moves the square of the quaternion's real part, to see what rounding does to it."""
-    square = sum(value * value for value in header.quaternion)
-    if not np.isfinite(square) or square > 1 + 1e-4:
+    if not _is_quaternion(header):
         raise SingularAffineError(f"{name}: its qform holds the impossible quaternion {header.quaternion}; read it with xform='sform'")
     spacing = np.abs(header.pixdim[1:4])
     spacing[2] *= -1 if header.pixdim[0] < 0 else 1
@@ -95,6 +145,11 @@ def _qform(header: NiftiHeader, name: str, shift: float = 0.0) -> FloatArray:
     affine[:3, :3] = _rotation(header.quaternion, shift) * spacing
     affine[:3, 3] = header.offset
     return affine
+
+
+def _is_quaternion(header: NiftiHeader) -> bool:
+    square = sum(value * value for value in header.quaternion)
+    return bool(square <= 1 + 1e-4)  # false for NaN
 
 
 def _rotation(quaternion: tuple[float, float, float], shift: float = 0.0) -> FloatArray:
@@ -114,31 +169,33 @@ def _rotation(quaternion: tuple[float, float, float], shift: float = 0.0) -> Flo
     )
 
 
-def _centred(header: NiftiHeader, shape: tuple[int, int, int]) -> FloatArray:
-    spacing = np.abs(header.pixdim[1:4]) * (-1, 1, 1)
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -spacing * (np.array(shape) - 1) / 2
-    return affine
-
-
 def _qform_uncertainty_mm(header: NiftiHeader, shape: tuple[int, int, int], name: str) -> float:
     """How far rounding to single precision may move corners: near half a turn, small errors of b, c, d are large ones of a."""
     rounding = 2 * sum(abs(value) for value in header.quaternion) * 2.0**-24
-    low, high = (_grid(shape, _qform(header, name, shift), name) for shift in (-rounding, rounding))
+    low, high = (grid_of(shape, _qform(header, name, shift), name) for shift in (-rounding, rounding))
     return low.distance_mm(high)
 
 
-def _check_agreement(sform: FloatArray, qform: FloatArray, uncertainty_mm: float, shape: tuple[int, int, int], name: str) -> None:
-    first, second = _grid(shape, sform, name), _grid(shape, qform, name)
-    distance = first.distance_mm(second)
-    ratio = first.voxel_volume_mm3 / second.voxel_volume_mm3
-    if distance <= XFORM_TOLERANCE_MM + uncertainty_mm and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
-        return
-    raise GeometryError(
-        f"{name}: its sform and qform contradict each other: corners up to {distance:.3g} mm apart, "
-        f"voxels of {first.voxel_volume_mm3:.6g} mm³ ({first.orientation}, sform) and {second.voxel_volume_mm3:.6g} mm³ "
-        f"({second.orientation}, qform); find out which one is right and read it with xform='sform' or xform='qform'"
+class _Difference(NamedTuple):
+    """Largest distance of corners, and the voxel volume of the sform as a multiple of that of the qform."""
+
+    distance_mm: float
+    ratio: float
+    words: str
+
+
+def _difference(header: NiftiHeader, shape: tuple[int, int, int], name: str) -> _Difference | None:
+    """What sets sform and qform apart; None where they agree."""
+    sform, qform = grid_of(shape, _sform(header), name), grid_of(shape, _qform(header, name), name)
+    distance = sform.distance_mm(qform)
+    ratio = sform.voxel_volume_mm3 / qform.voxel_volume_mm3
+    if distance <= XFORM_TOLERANCE_MM + _qform_uncertainty_mm(header, shape, name) and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
+        return None
+    words = (
+        f"corners up to {distance:.3g} mm apart, voxels of {sform.voxel_volume_mm3:.6g} mm³ ({sform.orientation}, sform) and "
+        f"{qform.voxel_volume_mm3:.6g} mm³ ({qform.orientation}, qform), a ratio of {ratio:.4g}"
     )
+    return _Difference(distance, ratio, words)
 
 
 def _in_mm(affine: FloatArray, unit: int, name: str) -> tuple[FloatArray, list[Finding]]:
@@ -148,7 +205,7 @@ def _in_mm(affine: FloatArray, unit: int, name: str) -> tuple[FloatArray, list[F
     scaled = affine.copy()
     scaled[:3] *= factor
     stored, spacing = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, scaled))
-    if not is_usual_spacing(spacing) and is_usual_spacing(stored):
+    if not within_usual(spacing) and within_usual(stored):
         raise GeometryError(
             f"{name}: its header says {unit_name}, which makes voxels of {spacing.round(6).tolist()} mm, while the numbers read like "
             "millimetres; correct xyzt_units in the file"
@@ -159,9 +216,9 @@ def _in_mm(affine: FloatArray, unit: int, name: str) -> tuple[FloatArray, list[F
 
 def _grid_findings(geometry: Geometry, header: NiftiHeader) -> list[Finding]:
     found = grid_findings(geometry)
-    stored = np.abs(header.pixdim[1:4]) * _UNITS.get(header.spatial_unit, ("", 1.0))[1]
     spacing = np.array(geometry.spacing_mm)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
+        stored = np.abs(header.pixdim[1:4]) * _UNITS.get(header.spatial_unit, ("", 1.0))[1]
         differs = bool((~(np.abs(stored - spacing) <= _SPACING_TOLERANCE * spacing)).any())
     if differs:
         message = f"pixdim gives the spacing {rounded(stored)} mm, the affine {rounded(spacing)} mm; the affine was used"

@@ -149,7 +149,8 @@ def read_header(stream: Stream) -> NiftiHeader:
         size = struct.unpack(f"{order}i", start)[0]
         if size in _LAYOUTS:
             raw = np.frombuffer(start + stream.read(size - 4), _LAYOUTS[size].newbyteorder(order))[0]
-            return _checked_header(raw, 1 if size == 348 else 2, order, name)
+            with np.errstate(invalid="ignore"):  # NaN of the signalling kind, which no sound file holds
+                return _checked_header(raw, 1 if size == 348 else 2, order, name)
     raise UnreadableFileError(f"{name} is not a NIfTI file: its header is damaged; copy or download the file again")
 
 

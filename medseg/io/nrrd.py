@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,35 +13,66 @@ from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import write_verified
+from medseg.io.grid import Spacing, settled
 from medseg.io.nrrd_header import NrrdHeader, data_path, geometry_of, header_text, read_header
 from medseg.io.stored import StoredImage
-from medseg.io.stream import GzipWriter, chunks_of, differs_from, open_file, open_stream
+from medseg.io.stream import differs_from, open_file, open_stream, write_gzipped
 from medseg.io.values import Array
-from medseg.io.voxels import count_voxels, padding_findings, read_array
+from medseg.io.voxels import check_choice, check_enough, count_voxels, padding_findings, read_array
 
 _MOST_SKIPPED_LINES = 10_000
+_COUNTING = frozenset({"list", "time", "???", "none", "space", "domain", ""})  # kinds of an axis that counts volumes
 _COLOURS = frozenset({"rgb-color", "rgba-color", "3-color", "4-color", "hsv-color", "xyz-color", "complex"})
 
 
-def read_stored(path: str | Path) -> StoredImage:
+def read_stored(
+    path: str | Path, *, volume_index: int | None = None, xform: str | None = None, spacing_mm: Spacing | None = None
+) -> StoredImage:
     """Read voxels and grid of a scalar NRRD; axes of length 1 that are not space are dropped.
 
-    Raises UnreadableFileError (cut short, corrupted), UnsupportedFormatError (4D, colours), GeometryError (no directions).
+    `volume_index` chooses a volume along a list or time axis, `spacing_mm` (i,j,k) stands in where the file has no spacing;
+    `xform` says nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted), SeveralVolumesError,
+    UnsupportedFormatError (colours, vectors), GeometryError (no spacing).
     """
     path = Path(path)
     header = parse(path)
-    geometry, axes, findings = geometry_of(header)
-    others = [size for axis, size in enumerate(header.sizes) if axis not in axes]
-    if any(size > 1 for size in others):
-        kinds = [kind for axis, kind in enumerate(header.kinds) if axis not in axes]
-        what = "colours or complex numbers" if _COLOURS & set(kinds) else "several values a voxel"
+    geometry, axes, findings = geometry_of(header, spacing_mm)
+    geometry, settling = settled(geometry, spacing_mm, path.name)
+    others = _other_axes(header, axes)
+    index = check_choice(path.name, _count(header, others), header.sizes, volume_index)
+    if others and min(others) > max(axes):  # the volumes lie one behind the other
+        array, padding = read_voxels(path, header, index)
+    else:
+        array, padding = read_voxels(path, header)
+        places = np.unravel_index(index, [header.sizes[axis] for axis in others], order="F") if others else ()
+        array = array[tuple(int(places[others.index(axis)]) if axis in others else slice(None) for axis in range(array.ndim))]
+    findings = (*findings, *settling, *padding_findings(padding))
+    return StoredImage(path, "NRRD", np.asfortranarray(array.reshape(geometry.shape, order="F")), geometry, findings)
+
+
+def volume_count(path: str | Path) -> int:
+    """Return how many volumes a file holds (1 but for list and time axes), from its header alone."""
+    header = parse(Path(path))
+    axes = geometry_of(header, (1.0, 1.0, 1.0))[1]
+    return _count(header, _other_axes(header, axes))
+
+
+def _other_axes(header: NrrdHeader, axes: tuple[int, ...]) -> list[int]:
+    """The axes that are not space; those of colours and vectors are refused, where they are longer than 1."""
+    others = [axis for axis in range(len(header.sizes)) if axis not in axes]
+    kinds = {header.kinds[axis] if axis < len(header.kinds) else "" for axis in others if header.sizes[axis] > 1}
+    if not kinds <= _COUNTING:
+        what = "colours or complex numbers" if _COLOURS & kinds else "several values a voxel"
         raise UnsupportedFormatError(
-            f"{path.name} holds {what} (sizes {header.sizes}, kinds {' '.join(header.kinds) or 'not given'}); "
+            f"{header.name} holds {what} (sizes {header.sizes}, kinds {' '.join(header.kinds)}); "
             "split it into volumes, or read a segmentation with read_label_map"
         )
-    array, padding = read_voxels(path, header)
-    findings = (*findings, *padding_findings(padding))
-    return StoredImage(path, "NRRD", array.reshape(geometry.shape, order="F"), geometry, findings)
+    return others
+
+
+def _count(header: NrrdHeader, others: list[int]) -> int:
+    count_voxels(header.sizes, header.name)
+    return math.prod(header.sizes[axis] for axis in others)
 
 
 def parse(path: Path) -> NrrdHeader:
@@ -49,16 +81,24 @@ def parse(path: Path) -> NrrdHeader:
         return read_header(file, path.name)
 
 
-def read_voxels(path: Path, header: NrrdHeader) -> tuple[Array, int]:
-    """Read all axes in file order (fastest first) and go to the end of the file; return how much padding follows, too."""
+def read_voxels(path: Path, header: NrrdHeader, volume_index: int | None = None) -> tuple[Array, int]:
+    """Read all axes in file order (fastest first) and go to the end of the file; return how much padding follows, too.
+
+    With `volume_index`, read only the first three axes at that place of all the others.
+    """
     dtype = header.dtype
-    count = count_voxels(header.sizes, path.name)
+    sizes = header.sizes if volume_index is None else header.sizes[:3]
+    whole, part = (count_voxels(extents, path.name) * dtype.itemsize for extents in (header.sizes, sizes))
+    before = part * (volume_index or 0)
     data = data_path(header, path)
-    offset = _data_offset(header, data, path, count * dtype.itemsize)
+    offset = _data_offset(header, data, path, whole)
     with open_stream(data, header.encoding, offset) as stream:
         if header.encoding != "raw":
             stream.skip(max(header.number("byte skip", 0), 0))
-        array = read_array(stream, header.sizes, dtype)
+        check_enough(stream, whole)
+        stream.skip(before)
+        array = read_array(stream, sizes, dtype)
+        stream.skip(whole - before - part)
         return array, stream.finish()
 
 
@@ -94,10 +134,7 @@ def write_nrrd(value: Volume | LabelMap, path: str | Path, overwrite: bool = Fal
     def write(temporary: Path) -> None:
         with temporary.open("xb") as file:
             file.write(header)
-            packed = GzipWriter(file)
-            for chunk in chunks_of(array):
-                packed.write(chunk)
-            packed.close()
+            write_gzipped(file, b"", array)
 
     def verify(temporary: Path) -> None:
         _verify(temporary, array, value.geometry, keys or {}, path)

@@ -6,7 +6,7 @@ Source: "Definition of NRRD File Format", teem library, https://teem.sourceforge
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from medseg.core.errors import GeometryError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
-from medseg.io.grid import grid_findings
+from medseg.io.grid import Spacing, grid_findings, grid_of, spacing_given
 from medseg.io.voxels import detached_file
 
 _MOST_HEADER_BYTES = 1 << 26
@@ -54,7 +54,11 @@ _SPACES = {
     "lps": (-1, -1, 1),
 }
 _LPS = (-1, -1, 1)
+_WITH_TIME = {"rast": "ras", "last": "las", "lpst": "lps"}
+_SPACE_KINDS = ("domain", "space")
+_MAYBE_SPACE = frozenset(("domain", "space", "???", "none", ""))  # an axis of any other kind is not, whatever its direction
 _UNITS_MM = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "microns": 1e-3}
+Step = npt.NDArray[np.float64] | None
 _VECTOR = re.compile(r"none|\([^()]*\)", re.IGNORECASE)
 _OTHER_NAMES = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
 
@@ -122,13 +126,47 @@ class NrrdHeader:
         """What the axes are, in lower case; empty where the file does not say."""
         return tuple(self.fields.get("kinds", "").lower().split())
 
-    def directions(self) -> list[npt.NDArray[np.float64] | None]:
+    @property
+    def space(self) -> str:
+        """The name of the space in lower case, without its time axis."""
+        name = self.fields.get("space", "").lower().removesuffix("-time")
+        return _WITH_TIME.get(name, name)
+
+    def directions(self) -> list[Step]:
         """Return the step of each axis in the file's space; None for axes that are not space."""
         parts = _VECTOR.findall(self.fields.get("space directions", ""))
-        steps = [None if part.lower() == "none" else _vector(part, self.name) for part in parts]
+        steps = [None if part.lower() == "none" else _in_space(_vector(part, self.name), self) for part in parts]
         if len(steps) != len(self.sizes):
             raise UnreadableFileError(f"{self.name}: {len(steps)} space directions for {len(self.sizes)} axes")
-        return [step if step is not None and np.isfinite(step).all() else None for step in steps]
+        return [None if kind not in _MAYBE_SPACE else step for step, kind in zip(steps, self._kind_of_each(), strict=True)]
+
+    def spacings(self) -> list[Step]:
+        """Return the step of each axis along an axis of its own, of a file that has spacings without directions.
+
+        The axes of space are those with a spacing and no other kind; more than three are left for the caller to refuse.
+        """
+        try:
+            lengths = [float(part) for part in self.fields["spacings"].split()]
+        except ValueError as err:
+            raise UnreadableFileError(f"{self.name}: its spacings are not numbers") from err
+        if len(lengths) != len(self.sizes):
+            raise UnreadableFileError(f"{self.name}: {len(lengths)} spacings for {len(self.sizes)} axes")
+        return self.along_axes(
+            [np.nan if kind not in _MAYBE_SPACE else step for step, kind in zip(lengths, self._kind_of_each(), strict=True)]
+        )
+
+    def along_axes(self, lengths: Sequence[float]) -> list[Step]:
+        """Return a step along an axis of its own for every length that is a number."""
+        axes = iter(np.eye(max(3, len(lengths))))
+        return [None if np.isnan(length) else next(axes)[:3] * length for length in lengths]
+
+    def unnamed_axes(self) -> list[int]:
+        """Return the axes that can be space in a file that says nothing about it: by their kinds, else the first three."""
+        named = [axis for axis, kind in enumerate(self._kind_of_each()) if kind in _SPACE_KINDS]
+        return named if self.kinds else list(range(len(self.sizes)))[:3]
+
+    def _kind_of_each(self) -> tuple[str, ...]:
+        return self.kinds if len(self.kinds) == len(self.sizes) else ("",) * len(self.sizes)
 
 
 def read_header(file: BinaryIO, name: str) -> NrrdHeader:
@@ -170,52 +208,94 @@ def _vector(text: str, name: str) -> npt.NDArray[np.float64]:
         raise UnreadableFileError(f"{name}: {text!r} in its header is no vector") from err
 
 
-def geometry_of(header: NrrdHeader) -> tuple[Geometry, tuple[int, ...], tuple[Finding, ...]]:
+def geometry_of(header: NrrdHeader, spacing_mm: Spacing | None = None) -> tuple[Geometry, tuple[int, ...], tuple[Finding, ...]]:
     """Return the grid in RAS+ mm, the numbers of the three axes that are space, and what was odd.
 
-    Raises GeometryError where the file does not say where its voxels lie, UnsupportedFormatError for 2D.
+    `spacing_mm` stands in where the file has neither directions nor spacings. Raises GeometryError where the file does not
+    say how large its voxels are, UnsupportedFormatError for 2D.
     """
     name = header.name
-    if "space directions" not in header.fields:
-        missing = "only spacings, not " if "spacings" in header.fields else "no "
-        raise GeometryError(
-            f"{name} has {missing}space directions: where its voxels lie is unknown; write it again with space and directions"
-        )
-    steps = header.directions()
+    steps, findings = _steps_of(header, spacing_mm)
     axes = tuple(axis for axis, step in enumerate(steps) if step is not None)
     columns = [step for step in steps if step is not None]
     if len(axes) != 3 or any(step.shape != (3,) for step in columns):
         raise UnsupportedFormatError(f"{name} has {len(axes)} axes in space; give a 3D volume")
-    signs, factor, findings = _space_of(header)
+    signs, factor, more = _space_of(header)
+    findings += more
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack(columns)
-    if "space origin" in header.fields:
-        origin = _vector(header.fields["space origin"], name)
-        if origin.shape != (3,):
-            raise UnreadableFileError(f"{name}: its space origin has {origin.size} numbers instead of 3")
-        affine[:3, 3] = origin
-    else:
-        findings.append(Finding("ORIGIN_UNKNOWN", Severity.WARNING, "the file has no space origin; its first voxel was put at 0, 0, 0"))
-    affine[:3] *= factor * np.array(signs, dtype=float)[:, None]
+    affine[:3, 3] = _origin_of(header, findings)
+    with np.errstate(over="ignore", invalid="ignore"):  # what leaves the range of numbers is refused below
+        affine[:3] *= (1.0 if _is_given(findings) else factor) * np.array(signs, dtype=float)[:, None]
     sizes = header.sizes
-    try:
-        geometry = Geometry((sizes[axes[0]], sizes[axes[1]], sizes[axes[2]]), affine)
-    except GeometryError as err:
-        raise type(err)(f"{name}: {err}") from err
+    geometry = grid_of((sizes[axes[0]], sizes[axes[1]], sizes[axes[2]]), affine, name)
     return geometry, axes, (*findings, *grid_findings(geometry))
+
+
+def _is_given(findings: list[Finding]) -> bool:
+    return any(finding.code == "SPACING_GIVEN" for finding in findings)
+
+
+def _steps_of(header: NrrdHeader, spacing_mm: Spacing | None) -> tuple[list[Step], list[Finding]]:
+    """The steps of the axes: from space directions, else from spacings, else along the axes with the user's spacing."""
+    if "space directions" in header.fields:
+        return header.directions(), []
+    message = "the file has no space directions: volumes are right, but left and right, front and back are a guess (LPS, as ITK guesses)"
+    unknown = Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message)
+    if "spacings" in header.fields:
+        return header.spacings(), [unknown]
+    if spacing_mm is None:
+        raise GeometryError(
+            f"{header.name} has no space directions and no spacings: the size of its voxels is unknown, and with it every volume; "
+            "write it again with them, or give the spacing in mm (--spacing I,J,K; spacing_mm in Python)"
+        )
+    lengths = np.full(len(header.sizes), np.nan)
+    axes = header.unnamed_axes()
+    if len(axes) == 3:
+        lengths[axes] = spacing_mm
+    return header.along_axes(lengths.tolist()), [spacing_given(spacing_mm), unknown]
+
+
+def _origin_of(header: NrrdHeader, findings: list[Finding]) -> npt.NDArray[np.float64]:
+    """The place of the first voxel in the file's space; a finding where there is none."""
+    if "space origin" not in header.fields:
+        if not any(finding.code == "ORIENTATION_UNKNOWN" for finding in findings):
+            findings.append(Finding("ORIGIN_UNKNOWN", Severity.WARNING, "the file has no space origin; its first voxel was put at 0, 0, 0"))
+        return np.zeros(3)
+    origin = _vector(header.fields["space origin"], header.name)
+    if origin.shape == (4,) and _has_time(header):
+        origin = origin[:3]
+    if origin.shape != (3,):
+        raise UnreadableFileError(f"{header.name}: its space origin has {origin.size} numbers instead of 3")
+    return origin
+
+
+def _has_time(header: NrrdHeader) -> bool:
+    name = header.fields.get("space", "").lower()
+    return name.endswith("-time") or name in _WITH_TIME
+
+
+def _in_space(step: npt.NDArray[np.float64], header: NrrdHeader) -> Step:
+    """A step without its part in time; None for the axis of time and for steps that are no numbers."""
+    if step.shape == (4,) and _has_time(header):
+        step = step[:3]
+        if not step.any():
+            return None
+    return step if np.isfinite(step).all() else None
 
 
 def _space_of(header: NrrdHeader) -> tuple[tuple[int, int, int], float, list[Finding]]:
     """Signs to RAS+, millimetres per unit, findings; a space without a patient counts as LPS, as in ITK and 3D Slicer."""
-    space = header.fields.get("space", "").lower()
+    space = header.space
     findings = []
-    if space not in _SPACES:
+    if space not in _SPACES and "space directions" in header.fields:
         said = f"the space is {space!r}" if space else "the file names no space"
         message = f"{said}: volumes are right, but left and right, front and back are a guess (LPS, as 3D Slicer guesses)"
         findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
-    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', header.fields.get("space units", ""))} & set(_UNITS_MM)
+    field = "space units" if "space units" in header.fields else "units"
+    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', header.fields.get(field, ""))} & set(_UNITS_MM)
     if len(units) > 1:
-        raise GeometryError(f"{header.name}: its axes have different units {sorted(units)}; correct the space units in the file")
+        raise GeometryError(f"{header.name}: its axes have different units {sorted(units)}; correct the {field} in the file")
     unit = units.pop() if units else "mm"
     if unit != "mm":
         findings.append(Finding("UNIT_CONVERTED", Severity.INFO, f"the file is in {unit}; its grid was converted to mm", {"unit": unit}))

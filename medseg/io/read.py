@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any, Literal
 
-from medseg.core.errors import UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.labels import label_table_path, read_label_table
+from medseg.io.options import ReadOptions
 from medseg.io.stored import StoredImage
 from medseg.io.stream import GZIP_MAGIC, open_file, open_stream
 
@@ -28,12 +31,16 @@ class Reader:
     recognises: Callable[[bytes], bool]
     module: str
 
-    def read_stored(self, path: Path, volume_index: int | None = None) -> StoredImage:
+    def read_stored(self, path: Path, options: ReadOptions | None = None) -> StoredImage:
         """Read voxels and grid; of a file with several volumes, the chosen one."""
-        chosen = {} if volume_index is None else {"volume_index": volume_index}
-        if chosen and self.name != "NIfTI":
-            raise UnsupportedFormatError(f"{path.name}: one of several volumes can be chosen from NIfTI files only, this is {self.name}")
-        stored: StoredImage = import_module(self.module).read_stored(path, **chosen)
+        options = options or ReadOptions()
+        chosen: dict[str, Any] = {
+            "volume_index": options.volume_index,
+            "xform": options.nifti_xform,
+            "spacing_mm": options.spacing_mm,
+        }
+        given = {name: value for name, value in chosen.items() if value is not None}
+        stored: StoredImage = import_module(self.module).read_stored(path, **given)
         return stored
 
 
@@ -62,36 +69,68 @@ READERS = (
 )
 
 
-def read(path: str | Path, *, series: str | None = None, volume_index: int | None = None) -> Volume:
+def read(  # noqa: PLR0913 - one keyword for each explicit way on; ReadOptions says what each means
+    path: str | Path,
+    *,
+    series: str | None = None,
+    select: str | None = None,
+    volume_index: int | None = None,
+    allow_gaps: bool = False,
+    spacing_mm: tuple[float, float, float] | None = None,
+    nifti_xform: Literal["sform", "qform"] | None = None,
+    assume_hu: bool = False,
+    resample_mixed: bool = False,
+) -> Volume:
     """Read a scan: a NIfTI, NRRD, MetaImage or DICOM file, or a folder of DICOM files.
 
-    `series` chooses a DICOM series (its SeriesInstanceUID, the beginning of it, or UID#n for its n-th stack),
-    `volume_index` one volume of a 4D NIfTI file (from 0).
+    `series` chooses a DICOM series (its SeriesInstanceUID, the beginning of it, or UID#n for its n-th stack), `select` one
+    stack of a series ("2", "largest", "EchoTime=4.92"), `volume_index` one volume of 4D data (from 0). The other keywords are
+    the explicit ways past a refusal (`ReadOptions`); each one that is used stands among the findings.
 
     Its `findings` say what the checks noticed. Raises UnreadableFileError (missing, cut short, corrupted),
-    UnsupportedFormatError (4D, colours, not an image), InconsistentSeriesError or GeometryError.
+    UnsupportedFormatError (colours, not an image), SeveralVolumesError (4D), InconsistentSeriesError or GeometryError.
     """
+    options = ReadOptions(series, select, volume_index, allow_gaps, spacing_mm, nifti_xform, assume_hu, resample_mixed)
+    return read_with(path, options)
+
+
+def read_with(path: str | Path, options: ReadOptions) -> Volume:
+    """Read a scan as `read` does, with the choices in one value."""
     path = Path(path)
     reader = find_reader(path)
     if reader is None:
         from medseg.io.dicom.volume import read_series
 
-        return read_series(path, series)
-    return reader.read_stored(path, volume_index).to_volume()
+        return read_series(path, options)
+    return reader.read_stored(path, options).to_volume()
 
 
-def read_label_map(path: str | Path, *, series: str | None = None) -> LabelMap:
-    """Read segments: a NIfTI, NRRD or MetaImage file of whole numbers, a .seg.nrrd of 3D Slicer, or a DICOM SEG.
+def read_volumes(path: str | Path, options: ReadOptions | None = None) -> list[Volume]:
+    """Read every volume of a 4D file or DICOM series, in order; one of a 3D scan. Raises what `read` raises."""
+    path = Path(path)
+    options = options or ReadOptions()
+    reader = find_reader(path)
+    if reader is None:
+        from medseg.io.dicom.volume import read_series_volumes
+
+        return read_series_volumes(path, options)
+    try:
+        return [read_with(path, options)]
+    except SeveralVolumesError as err:
+        return [read_with(path, replace(options, volume_index=index)) for index in range(err.count)]
+
+
+def read_label_map(path: str | Path, *, geometry: Geometry | None = None) -> LabelMap:
+    """Read segments: a NIfTI, NRRD or MetaImage file of whole numbers, a .seg.nrrd of 3D Slicer, a DICOM SEG or RTSTRUCT.
 
     Names come from the file, or from the label table `x.labels.csv` beside it; a number without a name becomes
-    "segment_<n>". Raises what `read` raises, SegmentError for intensities, OverlappingSegmentsError.
+    "segment_<n>". `geometry` is the scan's grid: frames of a SEG are placed on it, contours of an RTSTRUCT filled on it.
+    Raises what `read` raises, SegmentError for intensities, OverlappingSegmentsError (`read_layers` reads those).
     """
     path = Path(path)
     reader = find_reader(path)
     if reader is None:
-        from medseg.io.dicom.seg_read import read_seg
-
-        return read_seg(path)
+        return _dicom_label_map(path, geometry)
     if reader.name == "NRRD":
         from medseg.io.seg_nrrd import is_segmentation, read_segmentation
 
@@ -102,8 +141,57 @@ def read_label_map(path: str | Path, *, series: str | None = None) -> LabelMap:
     return (replace(stored, segments=named) if named else stored).to_label_map()
 
 
+def read_layers(path: str | Path, *, geometry: Geometry | None = None) -> tuple[LabelMap, ...]:
+    """Read segments that may share voxels, as layers on one grid; within a layer none overlap.
+
+    Numbers and labels are unique over all layers. One layer for every file without overlaps. Raises what
+    `read_label_map` raises, except OverlappingSegmentsError.
+    """
+    path = Path(path)
+    reader = find_reader(path)
+    if reader is None:
+        from medseg.io.dicom.rtstruct_read import is_rtstruct
+
+        if path.is_file() and is_rtstruct(path):
+            return _structures(path, geometry)
+        from medseg.io.dicom.seg_read import read_seg_layers
+
+        return read_seg_layers(path, geometry)
+    if reader.name == "NRRD":
+        from medseg.io.seg_nrrd import is_segmentation, read_segmentation_layers
+
+        if is_segmentation(path):
+            return read_segmentation_layers(path)
+    return (read_label_map(path),)
+
+
+def _dicom_label_map(path: Path, geometry: Geometry | None) -> LabelMap:
+    from medseg.io.dicom.rtstruct_read import is_rtstruct
+
+    if not (path.is_file() and is_rtstruct(path)):
+        from medseg.io.dicom.seg_read import read_seg
+
+        return read_seg(path, geometry)
+    layers = _structures(path, geometry)
+    if len(layers) > 1:
+        from medseg.core.errors import OverlappingSegmentsError
+
+        raise OverlappingSegmentsError(
+            f"{path}: structures of this RTSTRUCT share voxels, which a label map cannot hold: read it in layers, or measure and convert"
+            " it with medseg, which do so"
+        )
+    return layers[0]
+
+
+def _structures(path: Path, geometry: Geometry | None) -> tuple[LabelMap, ...]:
+    from medseg.io.dicom.rtstruct_read import default_geometry, rasterise, read_structures
+
+    structures = read_structures(path)
+    return rasterise(structures, geometry or default_geometry(structures))
+
+
 def holds_label_map(path: str | Path) -> bool:
-    """Whether a file says of itself that it holds segments: .seg.nrrd, DICOM SEG, or an image with names of labels.
+    """Whether a file says of itself that it holds segments: .seg.nrrd, DICOM SEG or RTSTRUCT, or an image with names of labels.
 
     An image of whole numbers without names may be either; False then, and for what cannot be read.
     """
@@ -111,9 +199,10 @@ def holds_label_map(path: str | Path) -> bool:
     try:
         reader = find_reader(path)
         if reader is None:
+            from medseg.io.dicom.rtstruct_read import is_rtstruct
             from medseg.io.dicom.seg_read import is_seg
 
-            return is_seg(path)
+            return is_seg(path) or is_rtstruct(path)
         if label_table_path(path).is_file():
             return True
         if reader.name == "NRRD":

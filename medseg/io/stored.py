@@ -11,7 +11,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, present_numbers
 from medseg.core.segment import Segment
 from medseg.core.volume import Source, Volume
-from medseg.io.values import MOST_LABELS, Array, as_label_array, narrowed, non_finite_finding
+from medseg.io.values import MOST_LABELS, Array, as_label_array, narrowed, without_non_finite
 
 _MANY_LABELS = 512
 
@@ -33,10 +33,13 @@ class StoredImage:
         return Source(str(self.path), self.format, files=(str(self.path),))
 
     def to_volume(self) -> Volume:
-        """Return it as intensities; NIfTI and NRRD do not say which modality they hold, so that stays empty."""
-        found = non_finite_finding(self.array)
+        """Return it as intensities; NIfTI and NRRD do not say which modality they hold, so that stays empty.
+
+        Raises UnreadableFileError where more than 1 % of the body is NaN or infinite.
+        """
+        array, found = without_non_finite(self.array, self.path.name)
         findings = (*self.findings, found) if found else self.findings
-        return Volume(narrowed(self.array), self.geometry, source=self.source, findings=findings)
+        return Volume(narrowed(array), self.geometry, source=self.source, findings=findings)
 
     def to_label_map(self) -> LabelMap:
         """Return it as labels; numbers without a name become "segment_<n>". Raises SegmentError for intensities."""

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.core.errors import SegmentError
+from medseg.core.errors import SegmentError, UnreadableFileError
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import smallest_unsigned
 
 LABEL_TOLERANCE = 1e-3  # a float this near to a whole number is that label; ratios of 1.9999999 come from resampling tools
 MOST_LABELS = 65_535  # more different numbers than this are intensities, not labels
+MOST_NON_FINITE = 0.01  # of the voxels of the body; with more NaN or infinite ones a scan is refused
 _SLAB_VOXELS = 1 << 18  # a slab and its float64 copy stay in the cache
 
 Array = npt.NDArray[Any]
@@ -52,6 +53,13 @@ def rescaled(array: Array, slope: float, intercept: float) -> Array:
     return _mapped(array, target, lambda slab: slab.astype(np.float64) * slope + intercept)
 
 
+def rescaled_bytes(count: int, dtype: np.dtype[Any], slope: float, intercept: float) -> int:
+    """Return how much memory `rescaled` may take at most for `count` voxels of a type."""
+    if slope == 1 and intercept == 0:
+        return 0
+    return count * (4 if dtype.itemsize <= 2 or dtype == np.float32 else 8)
+
+
 def narrowed(array: Array) -> Array:
     """Return 64-bit integers as int32 where they fit: readers and networks rarely take 64 bits; all else as it is."""
     if array.dtype not in (np.dtype(np.int64), np.dtype(np.uint64)):
@@ -62,15 +70,64 @@ def narrowed(array: Array) -> Array:
     return array
 
 
-def non_finite_finding(array: Array) -> Finding | None:
-    """Count NaN and infinite voxels; they are kept as they are and left out by measurements."""
+def without_non_finite(array: Array, name: str) -> tuple[Array, Finding | None]:
+    """Return an (i,j,k) array whose NaN and infinite voxels became its smallest finite value, and a finding that counts them.
+
+    Raises UnreadableFileError where there is no finite voxel, or where more than 1 % of the body is affected. A voxel counts
+    as inside the body where finite voxels lie on both sides of it along all three axes: NaN around the body, as
+    registration tools leave it, is not counted.
+    """
     if array.dtype.kind != "f":
-        return None
+        return array, None
     count = sum(int(slab.size - np.count_nonzero(np.isfinite(slab))) for slab in slabs_of(array))
     if not count:
-        return None
-    message = f"{count:,} of {array.size:,} voxels are NaN or infinite; kept as stored and left out of every measurement of intensity"
-    return Finding("NON_FINITE_VOXELS", Severity.WARNING, message, {"count": count, "fraction": count / array.size})
+        return array, None
+    if count == array.size:
+        raise UnreadableFileError(f"{name} holds no finite number at all; write it again from its source")
+    inside = _count_inside(array)
+    share = inside / (array.size - count + inside)
+    if share > MOST_NON_FINITE:
+        raise UnreadableFileError(
+            f"{name}: {inside:,} voxels inside the body are NaN or infinite, {100 * share:.2g} % of it and more than "
+            f"{100 * MOST_NON_FINITE:g} %: no volume or intensity from it can be trusted; write it again from its source"
+        )
+    smallest = min(_smallest_finite(slab) for slab in slabs_of(array))
+    result = _mapped(array, array.dtype, lambda slab: np.where(np.isfinite(slab), slab, smallest))
+    message = (
+        f"{count:,} of {array.size:,} voxels were NaN or infinite, {inside:,} of them inside the body; they were set to the smallest "
+        f"value, {smallest:.6g}"
+    )
+    details = {"count": count, "fraction": count / array.size, "inside": inside, "set_to": float(smallest)}
+    return result, Finding("NON_FINITE_VOXELS", Severity.WARNING, message, details)
+
+
+def _smallest_finite(slab: Array) -> Any:
+    return slab.min(where=np.isfinite(slab), initial=np.inf)
+
+
+def _count_inside(array: Array) -> int:
+    """Count the non-finite voxels that have finite ones on both sides along every axis, a slice at a time."""
+    depth = array.shape[2]
+    first = np.full(array.shape[:2], depth)  # k of the first and last finite voxel of each column
+    last = np.full(array.shape[:2], -1)
+    for k in range(depth):
+        finite = np.isfinite(array[:, :, k])
+        np.minimum(first, k, out=first, where=finite)
+        last[finite] = k
+    count = 0
+    for k in range(depth):
+        finite = np.isfinite(array[:, :, k])
+        if not finite.all():
+            between = (first < k) & (k < last) & _between(finite, 0) & _between(finite, 1)
+            count += int(np.count_nonzero(between & ~finite))
+    return count
+
+
+def _between(finite: npt.NDArray[np.bool_], axis: int) -> npt.NDArray[np.bool_]:
+    """Where true values lie on both sides along an axis."""
+    before = np.logical_or.accumulate(finite, axis=axis)
+    after = np.flip(np.logical_or.accumulate(np.flip(finite, axis), axis=axis), axis)
+    return np.asarray(before & after)
 
 
 def as_label_array(array: Array, name: str) -> Array:

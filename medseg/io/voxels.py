@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity
-from medseg.io.stream import Stream
+from medseg.io.byte_stream import Stream
+from medseg.io.memory import check_memory, too_large
 from medseg.io.values import Array
 
 MOST_VOXELS = 1 << 33
@@ -39,16 +40,33 @@ def check_enough(stream: Stream, needed: int) -> None:
         )
 
 
-def read_array(stream: Stream, shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
-    """Read voxels, first axis fastest, into one array of native byte order; nothing else of their size is made."""
-    check_enough(stream, count_voxels(shape, stream.name) * dtype.itemsize)
+def read_array(stream: Stream, shape: Sequence[int], dtype: np.dtype[Any], also_needed: int = 0) -> Array:
+    """Read voxels, first axis fastest, into one array of native byte order; nothing else of their size is made.
+
+    `also_needed` is the memory in bytes that will be taken afterwards, as for rescaled values.
+    """
+    needed = count_voxels(shape, stream.name) * dtype.itemsize
+    check_enough(stream, needed)
+    check_memory(stream.name, needed + also_needed)
     try:
         array = np.empty(tuple(shape), dtype, order="F")
     except (MemoryError, ValueError) as err:
-        size = count_voxels(shape, stream.name) * dtype.itemsize / 1e9
-        raise UnreadableFileError(f"{stream.name} needs {size:,.1f} GB of memory, more than is free: crop the scan first") from err
+        raise UnreadableFileError(too_large(stream.name, needed)) from err
     stream.fill(memoryview(array.T.reshape(-1).view(np.uint8)))  # type: ignore[arg-type]
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+
+
+def check_choice(name: str, count: int, extents: Sequence[int], volume_index: int | None) -> int:
+    """Return which of `count` volumes to read; SeveralVolumesError where there are more and none was chosen."""
+    if count > 1 and volume_index is None:
+        raise SeveralVolumesError(
+            f"{name} holds {count} volumes (extents {tuple(extents)}): time points, directions or channels; "
+            f"choose one: --volume 0 to {count - 1} on the command line, volume_index in Python",
+            count,
+        )
+    if not 0 <= (volume_index or 0) < count:
+        raise UnsupportedFormatError(f"{name} holds {count} volume(s): choose one from 0 to {count - 1}, got {volume_index}")
+    return volume_index or 0
 
 
 def padding_findings(padding: int) -> tuple[Finding, ...]:

@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.core.errors import OutputExistsError, UnsupportedFormatError
+from medseg.core.errors import OutputExistsError, OverlappingSegmentsError, UnsupportedFormatError
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_writable
 from medseg.io.labels import holds_label_table, label_table_path, write_label_table
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".dcm")
-_ONLY_LABEL_MAPS = (".seg.nrrd", ".dcm")
+SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".rtstruct.dcm", ".dcm")
+_ONLY_LABEL_MAPS = (".seg.nrrd", ".rtstruct.dcm", ".dcm")  # these hold overlapping segments too
 _WITH_LABEL_TABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
-def write(value: Volume | LabelMap, path: str | Path, *, source: Volume | None = None, overwrite: bool = False) -> Path:
-    """Write a scan or segments as .nii.gz, .nii, .nrrd, .mha; segments also as .seg.nrrd and .dcm (DICOM SEG).
+def write(
+    value: Volume | LabelMap | Sequence[LabelMap], path: str | Path, *, source: Volume | None = None, overwrite: bool = False
+) -> Path:
+    """Write a scan or segments as .nii.gz, .nii, .nrrd, .mha; segments also as .seg.nrrd, .dcm (DICOM SEG) and .rtstruct.dcm.
 
-    Segments in a format that has no place for names get them in `x.labels.csv` beside the file. DICOM SEG needs the
-    DICOM scan as `source`. Raises UnsupportedFormatError for another suffix, OutputExistsError, OutputError (folder,
-    full disk), OutputVerificationError; nothing half-written is left behind.
+    Segments in a format that has no place for names get them in `x.labels.csv` beside the file. DICOM SEG and RTSTRUCT need
+    the DICOM scan as `source`. Several layers (segments that share voxels) go into .seg.nrrd, SEG and RTSTRUCT. Raises
+    UnsupportedFormatError for another suffix, OverlappingSegmentsError where the format holds no layers, OutputExistsError,
+    OutputError (folder, full disk), OutputVerificationError; nothing half-written is left behind.
     """
     path = Path(path)
-    suffix = _check_suffix(path, isinstance(value, LabelMap))
-    table = label_table_path(path) if isinstance(value, LabelMap) and suffix in _WITH_LABEL_TABLE else None
-    if table is not None and isinstance(value, LabelMap) and not overwrite and table.exists():
-        if not holds_label_table(value.segments, table):
+    layers = _layers_of(value)
+    suffix = _check_suffix(path, layers is not None)
+    if layers is not None and suffix in _ONLY_LABEL_MAPS:
+        _write_segments(layers, path, suffix, source, overwrite)
+        return path
+    single = _single(value, path)
+    table = label_table_path(path) if isinstance(single, LabelMap) and suffix in _WITH_LABEL_TABLE else None
+    if table is not None and isinstance(single, LabelMap) and not overwrite and table.exists():
+        if not holds_label_table(single.segments, table):
             raise OutputExistsError(f"{table} is there already with other names; choose another name or allow overwriting")
         table = None  # the same segments in another format: one table serves both
-    _write_image(value, path, suffix, source, overwrite)
-    if table is not None and isinstance(value, LabelMap):
+    _write_image(single, path, suffix, overwrite)
+    if table is not None and isinstance(single, LabelMap):
         try:
-            write_label_table(value.segments, table, overwrite)
+            write_label_table(single.segments, table, overwrite)
         except BaseException:  # an older table would name the new segments wrongly
             table.unlink(missing_ok=True)
             raise
     return path
+
+
+def _layers_of(value: Volume | LabelMap | Sequence[LabelMap]) -> tuple[LabelMap, ...] | None:
+    if isinstance(value, Volume):
+        return None
+    return (value,) if isinstance(value, LabelMap) else tuple(value)
+
+
+def _single(value: Volume | LabelMap | Sequence[LabelMap], path: Path) -> Volume | LabelMap:
+    if isinstance(value, Volume | LabelMap):
+        return value
+    if len(value) != 1:
+        raise OverlappingSegmentsError(
+            f"{path}: the segments share voxels ({len(value)} layers), which this format cannot hold: write .seg.nrrd or DICOM SEG"
+        )
+    return value[0]
 
 
 def check_output(path: str | Path, label_map: bool, overwrite: bool = False) -> None:
@@ -58,7 +83,7 @@ def _check_suffix(path: Path, label_map: bool) -> str:
     return suffix
 
 
-def _write_image(value: Volume | LabelMap, path: Path, suffix: str, source: Volume | None, overwrite: bool) -> None:
+def _write_image(value: Volume | LabelMap, path: Path, suffix: str, overwrite: bool) -> None:
     if suffix in (".nii", ".nii.gz"):
         from medseg.io.nifti import write_nifti
 
@@ -67,25 +92,29 @@ def _write_image(value: Volume | LabelMap, path: Path, suffix: str, source: Volu
         from medseg.io.nrrd import write_nrrd
 
         write_nrrd(value, path, overwrite)
-    elif suffix == ".mha":
+    else:
         from medseg.io.metaimage import write_metaimage
 
         write_metaimage(value, path, overwrite)
-    elif isinstance(value, LabelMap):
-        _write_segments(value, path, suffix, source, overwrite)
 
 
-def _write_segments(value: LabelMap, path: Path, suffix: str, source: Volume | None, overwrite: bool) -> None:
+def _write_segments(layers: Sequence[LabelMap], path: Path, suffix: str, source: Volume | None, overwrite: bool) -> None:
     if suffix == ".seg.nrrd":
         from medseg.io.seg_nrrd import write_segmentation
 
-        write_segmentation(value, path, overwrite)
+        write_segmentation(layers if len(layers) > 1 else layers[0], path, overwrite)
         return
     if source is None or source.source is None or not source.source.sop_instance_uids:
+        kind = "RTSTRUCT" if suffix == ".rtstruct.dcm" else "SEG"
         raise UnsupportedFormatError(
-            f"{path}: a DICOM SEG belongs to a DICOM scan; pass the scan it was made on, read from DICOM, as source, "
+            f"{path}: a DICOM {kind} belongs to a DICOM scan; pass the scan it was made on, read from DICOM, as source, "
             "or write .nii.gz or .seg.nrrd"
         )
+    if suffix == ".rtstruct.dcm":
+        from medseg.io.dicom.rtstruct import write_rtstruct
+
+        write_rtstruct(layers, path, source, overwrite=overwrite)
+        return
     from medseg.io.dicom.seg import write_seg
 
-    write_seg(value, path, source, overwrite=overwrite)
+    write_seg(layers if len(layers) > 1 else layers[0], path, source, overwrite=overwrite)

@@ -239,13 +239,34 @@ def test_a_slope_without_an_intercept_raises(plain: Path) -> None:
         read_nifti(patched(plain, 112, "<ff", 2.0, float("nan")))
 
 
-def test_nan_voxels_are_kept_and_counted(scan: Volume, tmp_path: Path) -> None:
+def test_a_few_nan_voxels_become_the_smallest_value(scan: Volume, tmp_path: Path) -> None:
     array = scan.array.astype(np.float32)
     array[1, 2, 3], array[0, 0, 0], array[4, 4, 4] = np.nan, np.inf, -np.inf
     volume = read_nifti(write_nifti(Volume(array, scan.geometry), tmp_path / "x.nii.gz"))
-    np.testing.assert_array_equal(volume.array, array)
+    good = np.isfinite(array)
+    np.testing.assert_array_equal(volume.array[good], array[good])
+    assert (volume.array[~good] == array[good].min()).all()
     (finding,) = volume.findings
-    assert (finding.code, finding.severity.value, finding.details["count"]) == ("NON_FINITE_VOXELS", "warning", 3)
+    assert (finding.code, finding.severity.value) == ("NON_FINITE_VOXELS", "warning")
+    assert (finding.details["count"], finding.details["inside"]) == (3, 2)  # a corner is not inside anything
+
+
+def test_nan_in_more_than_a_hundredth_of_the_body_raises_and_around_it_does_not(scan: Volume, tmp_path: Path) -> None:
+    array = np.full((20, 20, 20), np.nan, np.float32)
+    body = np.zeros(array.shape, bool)
+    body[4:16, 4:16, 4:16] = True
+    array[body] = np.arange(body.sum())
+    grid = Geometry(array.shape, np.eye(4))
+    (finding,) = read_nifti(write_nifti(Volume(array, grid), tmp_path / "around.nii")).findings
+    assert (finding.details["count"], finding.details["inside"]) == (8000 - 1728, 0)
+    array[6, 6:14, 6:8] = np.nan  # 16 of 1,728: less than a hundredth
+    assert read_nifti(write_nifti(Volume(array, grid), tmp_path / "few.nii")).findings[0].details["inside"] == 16
+    array[8, 6:14, 6:8] = np.inf
+    with pytest.raises(UnreadableFileError, match="32 voxels inside the body"):
+        read_nifti(write_nifti(Volume(array, grid), tmp_path / "many.nii"))
+    array[:] = np.nan
+    with pytest.raises(UnreadableFileError, match="no finite number"):
+        read_nifti(write_nifti(Volume(array, grid), tmp_path / "all.nii"))
 
 
 @pytest.mark.parametrize(

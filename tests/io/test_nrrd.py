@@ -26,7 +26,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.io import nrrd
 from medseg.io.nrrd import read_stored, write_nrrd
-from medseg.io.nrrd_header import escaped, unescaped
+from medseg.io.nrrd_header import escaped, geometry_of, unescaped
 
 ROUND_TRIP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -257,8 +257,9 @@ def test_what_is_missing_but_guessable_is_a_finding(tmp_path: Path, line: str, b
 
 @pytest.mark.parametrize(("unit", "factor"), [("m", 1000), ("cm", 10), ("um", 0.001), ("parsec", 1)])
 def test_units(tmp_path: Path, unit: str, factor: float) -> None:
-    stored = read_stored(written(tmp_path / "x.nrrd", HEADER + f'space units: "{unit}" "{unit}" "{unit}"\n'))
-    np.testing.assert_allclose(stored.geometry.spacing_mm, np.array((0.5, 0.6, 2.5)) * factor)
+    line = f'space units: "{unit}" "{unit}" "{unit}"\n'
+    geometry, _, _ = geometry_of(nrrd.parse(written(tmp_path / "x.nrrd", HEADER + line)))
+    np.testing.assert_allclose(geometry.spacing_mm, np.array((0.5, 0.6, 2.5)) * factor)
 
 
 # ---------------------------------------------------------------- files that are not right
@@ -283,8 +284,11 @@ def test_units(tmp_path: Path, unit: str, factor: float) -> None:
         ("sizes: 4 3 2", "sizes: 32767 32767 32767", UnreadableFileError, "more than"),
         ("sizes: 4 3 2", "sizes: 2000 2000 2000", UnreadableFileError, "cut short"),
         ("dimension: 3", "dimension: 4", UnreadableFileError, "fit together"),
-        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "spacings: 1 1 1\n", GeometryError, "only spacings"),
-        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "", GeometryError, "no space directions"),
+        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "spacings: 1 1\n", UnreadableFileError, "2 spacings"),
+        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "spacings: 1 1 one\n", UnreadableFileError, "not numbers"),
+        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "spacings: 1 1 nan\n", UnsupportedFormatError, "2 axes"),
+        ("space directions: (0.5,0,0) (0,0.6,0) (0,0,2.5)\n", "", GeometryError, "no spacings"),
+        ("(0.5,0,0) (0,0.6,0) (0,0,2.5)", "(500,0,0) (0,600,0) (0,0,2500)", GeometryError, "impossible"),
         ("(0,0.6,0)", "(0,0,0)", SingularAffineError, "volume"),
         ("(0,0.6,0)", "(0.5,0,0)", SingularAffineError, "volume"),
         ("(0,0.6,0)", "none", UnsupportedFormatError, "2 axes"),
@@ -374,12 +378,13 @@ def test_keys_and_values_survive(scan: Volume, tmp_path: Path, value: str) -> No
 
 
 def test_a_lost_tail_is_noticed(scan: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def lossy(array: Any) -> Any:
-        yield from list(honest(array))[:-1]
-        yield memoryview(bytes(np.asarray(array).nbytes))
+    def lossy(file: Any, head: bytes, array: Any) -> None:
+        changed = np.array(array, order="F")
+        changed[-1, -1, -1] ^= 1
+        honest(file, head, changed)
 
-    honest = nrrd.chunks_of
-    monkeypatch.setattr(nrrd, "chunks_of", lossy)
+    honest = nrrd.write_gzipped
+    monkeypatch.setattr(nrrd, "write_gzipped", lossy)
     with pytest.raises(OutputVerificationError):
         write_nrrd(scan, tmp_path / "x.nrrd")
     assert list(tmp_path.iterdir()) == []

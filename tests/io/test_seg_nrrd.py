@@ -10,13 +10,13 @@ import pytest
 import SimpleITK as sitk
 
 from medseg.core.codes import ANATOMICAL_STRUCTURE, RIGHT, Code
-from medseg.core.errors import OverlappingSegmentsError, SegmentError, UnsupportedFormatError
+from medseg.core.errors import MedsegError, OverlappingSegmentsError, SegmentError, UnsupportedFormatError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.io.nrrd import parse, write_nrrd
-from medseg.io.seg_nrrd import is_segmentation, read_segmentation, write_segmentation
+from medseg.io.seg_nrrd import is_segmentation, read_segmentation, read_segmentation_layers, write_segmentation
 
 
 def layered(path: Path, layers: list[np.ndarray[Any, Any]], segments: list[dict[str, str]], axis: int = 0) -> Path:
@@ -116,7 +116,7 @@ def test_separators_in_codes_become_spaces(grid: Geometry, tmp_path: Path) -> No
 
 
 def test_the_fields_are_those_of_slicer(organs: LabelMap, tmp_path: Path) -> None:
-    """Every segment gets the extent of the grid: Slicer clips a whole layer to the extent of its first segment."""
+    """Every segment gets the extent of the grid: Slicer clips a layer to the box around the extents of its segments."""
     keys = parse(write_segmentation(organs, tmp_path / "x.seg.nrrd")).keys
     assert keys["Segment1_Extent"] == keys["Segment0_Extent"] == "0 8 0 7 0 6"
     assert keys["Segment1_Name"] == "kidney, left"
@@ -281,3 +281,100 @@ def test_two_axes_besides_space_raise(tmp_path: Path) -> None:
     pynrrd.write(str(tmp_path / "x.seg.nrrd"), np.zeros((2, 2, 3, 3, 3), np.uint8), header)
     with pytest.raises(UnsupportedFormatError, match="more than one axis"):
         read_segmentation(tmp_path / "x.seg.nrrd")
+
+
+# ---------------------------------------------------------------- layers in and out
+
+
+def test_overlapping_layers_of_slicer_have_their_volumes(shared_data: Path, tmp_path: Path) -> None:
+    facts = json.loads((shared_data / "nrrd_slicer_ctchest" / "expected.json").read_text())["SegmentationOverlapping.seg.nrrd"]
+    layers = read_segmentation_layers(shared_data / "nrrd_slicer_ctchest" / "SegmentationOverlapping.seg.nrrd")
+    assert len(layers) == 2
+    again = read_segmentation_layers(write_segmentation(layers, tmp_path / "x.seg.nrrd"))
+    for found in (layers, again):
+        by_label = {segment.label: (layer, segment) for layer in found for segment in layer.segments}
+        assert len({segment.number for _, segment in by_label.values()}) == 8
+        for fact in facts["segments"]:
+            layer, segment = by_label[fact["name"]]
+            voxels = int(np.count_nonzero(layer.array == segment.number))
+            assert voxels == fact["voxels"]
+            assert voxels * layer.geometry.voxel_volume_mm3 / 1000 == pytest.approx(fact["volume_ml"], rel=1e-3)
+
+
+def test_slicerio_reads_our_layers(organs: LabelMap, tmp_path: Path) -> None:
+    slicerio = pytest.importorskip("slicerio")
+    array = np.zeros(organs.array.shape, np.uint16)
+    array[2:7, 2:6, 2:5] = 300
+    lesion = LabelMap(array, organs.geometry, (Segment(300, "lesion"),))
+    path = write_segmentation((organs, lesion), tmp_path / "x.seg.nrrd")
+    found = slicerio.read_segmentation(str(path))
+    assert found["voxels"].shape == (2, *organs.array.shape)
+    np.testing.assert_array_equal(found["voxels"][0], organs.array)
+    np.testing.assert_array_equal(found["voxels"][1], array)
+    assert [(segment["name"], segment["layer"], segment["labelValue"]) for segment in found["segments"]][-1] == ("lesion", 1, 300)
+    np.testing.assert_allclose(np.diag([-1, -1, 1, 1]) @ found["ijkToLPS"], organs.geometry.affine, atol=1e-12)
+    back = read_segmentation_layers(path)
+    np.testing.assert_array_equal(back[0].array, organs.array)
+    np.testing.assert_array_equal(back[1].array, array)
+    with pytest.raises(OverlappingSegmentsError, match="'lesion' overlaps"):
+        read_segmentation(path)
+
+
+def test_cropped_layers_are_put_back_together(tmp_path: Path, organs: LabelMap) -> None:
+    """Slicer crops all layers to one box; both come back on the grid of the scan."""
+    layers = [organs.array[1:9, 1:8, 1:6], (organs.array[1:9, 1:8, 1:6] > 0).astype(np.uint8)]
+    inner = organs.geometry.cropped((1, 1, 1), (8, 7, 5))
+    lps = inner.affine * np.array([-1, -1, 1, 1])[:, None]
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": [[np.nan] * 3, *lps[:3, :3].T.tolist()],
+        "space origin": lps[:3, 3].tolist(),
+        "kinds": ["list", "domain", "domain", "domain"],
+        "Segmentation_ConversionParameters": reference(organs.geometry),
+    }
+    for index, (name, value, layer) in enumerate((("a", 1, 0), ("b", 7, 0), ("c", 1, 1))):
+        header |= {f"Segment{index}_Name": name, f"Segment{index}_LabelValue": str(value), f"Segment{index}_Layer": str(layer)}
+    pynrrd.write(str(tmp_path / "x.seg.nrrd"), np.stack(layers), header)
+    found = read_segmentation_layers(tmp_path / "x.seg.nrrd")
+    assert len(found) == 2
+    for layer in found:
+        assert layer.geometry.distance_mm(organs.geometry) < 1e-9
+    np.testing.assert_array_equal(found[0].mask("a"), organs.array == 1)
+    np.testing.assert_array_equal(found[1].mask("c"), organs.array > 0)
+
+
+def test_fractions_and_doubled_segments_are_refused(tmp_path: Path, scan: Volume) -> None:
+    mask = scan.with_array((scan.array > 0).astype(np.uint8))
+    keys = {"Segment0_ID": "a", "Segmentation_SourceRepresentation": "Fractional labelmap"}
+    with pytest.raises(UnsupportedFormatError, match="fractional"):
+        read_segmentation(write_nrrd(mask, tmp_path / "x.seg.nrrd", keys=keys))
+    keys = {"Segment0_Name": "A", "Segment1_Name": "B", "Segment0_LabelValue": "1", "Segment1_LabelValue": "1"}
+    with pytest.raises(SegmentError, match="'A' and 'B' are the same voxels"):
+        read_segmentation(write_nrrd(mask, tmp_path / "y.seg.nrrd", keys=keys))
+
+
+def test_a_closed_surface_as_source_keeps_its_label_map(tmp_path: Path, scan: Volume) -> None:
+    keys = {
+        "Segment0_ID": "a",
+        "Segmentation_MasterRepresentation": "Closed surface",
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|Closed surface|",
+    }
+    found = read_segmentation(write_nrrd(scan.with_array((scan.array > 0).astype(np.uint8)), tmp_path / "x.seg.nrrd", keys=keys))
+    np.testing.assert_array_equal(found.array > 0, scan.array > 0)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_spoiled_files_give_named_errors_or_labels(tmp_path: Path, organs: LabelMap, seed: int) -> None:
+    whole = write_segmentation(organs, tmp_path / "x.seg.nrrd").read_bytes()
+    random = np.random.default_rng(seed)
+    spoiled_file = tmp_path / "y.seg.nrrd"
+    refused = 0
+    for attempt in range(150):
+        spoiled = np.frombuffer(whole, np.uint8).copy()
+        spoiled[random.integers(0, spoiled.size, 1 + attempt % 8)] = random.integers(0, 256)
+        spoiled_file.write_bytes(spoiled.tobytes()[: spoiled.size - (attempt % 3 == 2) * int(random.integers(1, spoiled.size))])
+        try:
+            read_segmentation_layers(spoiled_file)
+        except MedsegError:
+            refused += 1
+    assert refused

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import numpy as np
 import pytest
 
 from medseg.core.errors import UnreadableFileError
-from medseg.io import stream as streams
-from medseg.io.stream import GzipWriter, ZlibWriter, chunks_of, differs_from, open_stream
+from medseg.io import codec as codecs
+from medseg.io import deflate
+from medseg.io.byte_stream import CHUNK_BYTES, same_bytes
+from medseg.io.inflate import SlabStream
+from medseg.io.stream import chunks_of, differs_from, open_stream, write_gzipped, write_zlibbed
 
 CONTENT = np.random.default_rng(1).integers(0, 40, 500, dtype=np.uint8).tobytes()
 
@@ -23,7 +27,8 @@ def codec(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if request.param == "isal":
         pytest.importorskip("isal")
     else:
-        monkeypatch.setattr(streams, "_deflate", zlib)
+        monkeypatch.setattr(codecs, "_isal", None)
+        monkeypatch.setattr(codecs, "_igzip", None)
     return str(request.param)
 
 
@@ -140,26 +145,113 @@ def test_skip_passes_over_and_counts(tmp_path: Path) -> None:
             stream.skip(len(CONTENT))
 
 
-@pytest.mark.parametrize("size", [0, 1, 70_000, 3 << 20])
-def test_writers_are_read_by_the_standard_library(size: int) -> None:
-    content = (CONTENT * (size // len(CONTENT) + 1))[:size]
-    for writer, unpack in ((GzipWriter, gzip.decompress), (ZlibWriter, zlib.decompress)):
-        file = io.BytesIO()
-        packed = writer(file)  # type: ignore[abstract]
-        for start in range(0, size, 65_536):
-            packed.write(content[start : start + 65_536])
-        packed.close()
-        assert unpack(file.getvalue()) == content  # type: ignore[operator]
+def gzipped(path: Path, head: bytes, array: np.ndarray) -> bytes:
+    with path.open("xb") as file:
+        write_gzipped(file, head, array)
+    return path.read_bytes()
 
 
-def test_gzip_holds_neither_time_nor_name() -> None:
-    first, second = io.BytesIO(), io.BytesIO()
-    for file in (first, second):
-        packed = GzipWriter(file)
-        packed.write(CONTENT)
-        packed.close()
-    assert first.getvalue() == second.getvalue()
-    assert first.getvalue()[3:9] == bytes(6)
+SIZES = [1, 70_000, CHUNK_BYTES, CHUNK_BYTES + 1, (3 << 20) + 8]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("head", [b"", b"header"])
+def test_what_is_packed_other_programs_unpack(tmp_path: Path, size: int, head: bytes) -> None:
+    """Python's gzip, and gzip itself, which follow the standard; one member, so that readers of one member read all."""
+    array = np.resize(np.frombuffer(CONTENT, np.uint8), size)
+    packed = gzipped(tmp_path / "x.gz", head, array)
+    assert gzip.decompress(packed) == head + array.tobytes()
+    unpacker = zlib.decompressobj(wbits=31)
+    assert unpacker.decompress(packed) == head + array.tobytes()
+    assert unpacker.eof
+    assert unpacker.unused_data == b""
+    done = subprocess.run(["gzip", "-dc", str(tmp_path / "x.gz")], check=True, capture_output=True)
+    assert (done.stdout, done.stderr) == (head + array.tobytes(), b"")
+    file = io.BytesIO()
+    write_zlibbed(file, array)
+    assert zlib.decompress(file.getvalue()) == array.tobytes()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("head", [b"", b"header"])
+def test_slabs_give_the_bytes_in_any_portions(tmp_path: Path, size: int, head: bytes) -> None:
+    content = head + np.resize(np.frombuffer(CONTENT, np.uint8), size).tobytes()
+    gzipped(tmp_path / "x.gz", head, np.frombuffer(content[len(head) :], np.uint8))
+    for portions in ([len(content)], [1, 5, len(content) - 6], [len(head), len(content)], [0, len(content) // 2]):
+        with open_stream(tmp_path / "x.gz") as stream:
+            assert isinstance(stream, SlabStream) == (bool(head) + -(-size // CHUNK_BYTES) > 2)
+            data = b"".join(stream.read_up_to(max(portion, 0)) for portion in portions)
+            assert data == content[: len(data)]
+            stream.skip(len(content) - len(data))
+            assert stream.finish() == 0
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_gzip_holds_neither_time_nor_name_and_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    array = np.resize(np.frombuffer(CONTENT, np.uint8), 5 << 20)
+    first = gzipped(tmp_path / "a.gz", b"head", array)
+    monkeypatch.setattr(deflate, "usable_cores", lambda: threads)
+    assert gzipped(tmp_path / "b.gz", b"head", array) == first
+    assert first[4:9] == bytes(5)
+    assert first[3] == 4  # an extra field and nothing else
+
+
+def test_every_part_of_a_file_in_slabs_is_guarded(tmp_path: Path) -> None:
+    """A flipped bit anywhere raises or changes nothing: in the list of slabs, in a slab, between slabs, in the sums."""
+    array = np.resize(np.frombuffer(CONTENT, np.uint8), (2 << 20) + 999)
+    packed = gzipped(tmp_path / "x.gz", b"head", array)
+    content = b"head" + array.tobytes()
+    path = tmp_path / "broken.gz"
+    start = 12 + int.from_bytes(packed[10:12], "little")
+    silent = []
+    for position in {*range(start + 40), *range(start, len(packed), len(packed) // 40), *range(len(packed) - 40, len(packed))}:
+        broken = bytearray(packed)
+        broken[position] ^= 0x04
+        path.write_bytes(bytes(broken))
+        try:
+            assert read_all(path, len(content), "gzip") == content
+            silent.append(position)
+        except UnreadableFileError:
+            assert position not in range(4, 10)  # time and system mean nothing
+    assert len([position for position in silent if position >= start]) <= 4  # unused bits at the end of each slab
+
+
+def test_a_file_in_slabs_cut_short_or_with_more_behind_it_raises_or_is_read_in_order(tmp_path: Path) -> None:
+    array = np.resize(np.frombuffer(CONTENT, np.uint8), (2 << 20) + 999)
+    packed = gzipped(tmp_path / "x.gz", b"head", array)
+    path = tmp_path / "cut.gz"
+    for length in {*range(0, len(packed), len(packed) // 60), *range(len(packed) - 20, len(packed))}:
+        path.write_bytes(packed[:length])
+        with pytest.raises(UnreadableFileError):
+            read_all(path, len(array) + 4, "gzip")
+    path.write_bytes(packed + bytes(100))
+    assert read_all(path, len(array) + 4, "gzip") == b"head" + array.tobytes()
+    path.write_bytes(packed + packed)
+    assert read_all(path, 2 * len(array) + 8, "gzip") == 2 * (b"head" + array.tobytes())
+    path.write_bytes(packed + b"junk")
+    with pytest.raises(UnreadableFileError):
+        read_all(path, len(array) + 4, "gzip")
+
+
+def test_slabs_that_lie_about_themselves_are_refused(tmp_path: Path) -> None:
+    """A slab that ends the stream early, or that unpacks to more than it says, never passes."""
+    array = np.resize(np.frombuffer(CONTENT, np.uint8), 3 << 20)
+    packed = bytearray(gzipped(tmp_path / "x.gz", b"head", array))
+    end = packed.index(b"\0\0\xff\xff")  # of the first slab: an empty block that may be followed by others
+    packed[end - 1] |= 1  # now it is the last one, and any other reader stops here
+    path = tmp_path / "lie.gz"
+    path.write_bytes(bytes(packed))
+    with pytest.raises(UnreadableFileError):
+        read_all(path, len(array) + 4, "gzip")
+
+
+@pytest.mark.parametrize(("first", "second", "same"), [(b"", b"", True), (b"x" * 17, b"x" * 17, True), (b"x" * 17, b"x" * 16, False)])
+def test_same_bytes(first: bytes, second: bytes, same: bool) -> None:
+    assert same_bytes(first, memoryview(second)) == same
+    for position in range(len(first) * same):
+        other = bytearray(second)
+        other[position] ^= 1
+        assert not same_bytes(first, memoryview(other))
 
 
 def test_chunks_are_the_file_order_of_any_array() -> None:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from medseg.core.errors import UnreadableFileError, UnsupportedFormatError
 from medseg.io.dicom.elements import HeaderError, NotDicomError, looks_like_dicom
-from medseg.io.dicom.header import NotAnImageError, SliceHeader, read_header
+from medseg.io.dicom.header import NotAnImageError, SliceHeader, read_headers
 
 _NEVER_IMAGES = frozenset({"thumbs.db", "desktop.ini", "dicomdir"})
 
 
 @dataclass(frozen=True)
 class UnreadableFile:
-    """A file that claims to be, or by its neighbours should be, an image, but cannot be read."""
+    """A file that claims to be, or by its neighbours should be, an image, but cannot be read; or a closed folder."""
 
     path: str
     reason: str
@@ -28,8 +28,9 @@ class UnreadableFile:
 class Series:
     """The image files that share a SeriesInstanceUID; `path` is what was searched.
 
-    `slices` are in no order yet. `unreadable` are broken files in the same folders: one of them may be a slice of this
-    series, so it is not read without them. `skipped` counts what else lay below `path`, by reason.
+    `slices` are in no order yet; a multi-frame file or a mosaic gives several. `unreadable` are broken files and closed
+    folders in the same folders: a slice of this series may be among them, so it is not read without them. `skipped` counts
+    what else lay below `path`, by reason.
     """
 
     series_uid: str
@@ -42,7 +43,7 @@ class Series:
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of the image files."""
-        return tuple(header.path for header in self.slices)
+        return tuple(dict.fromkeys(header.path for header in self.slices))
 
     @property
     def sop_class_uids(self) -> tuple[str, ...]:
@@ -70,15 +71,18 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
 def find_series(path: str | os.PathLike[str]) -> list[Series]:
     """Find the image series in a file or below a folder, whatever the files are called, in order of path.
 
-    Symbolic links below the folder are not followed. Raises UnreadableFileError where there is no DICOM image and no
-    other DICOM object, UnsupportedFormatError where there are only objects that hold no volume (reports, structure sets).
+    Of a DICOMDIR its folder is searched; where it says that files lie is not looked at. Symbolic links below the folder are
+    not followed. Raises UnreadableFileError where there is no DICOM image and no other DICOM object, UnsupportedFormatError
+    where there are only objects that hold no volume (reports, structure sets).
     """
     top = Path(path)
     found = _Found()
     if not top.exists():
         raise UnreadableFileError(f"{top}: no such file or folder")
-    for entry in _files_below(top, found.skipped):
+    for entry in _files_below(top, found):
         found.look_at(entry)
+    if found.objects["DICOMDIR"] and not top.is_dir():
+        return find_series(top.absolute().parent)
     series = found.series(os.fspath(path))
     if not series:
         _refuse_nothing(top, found)
@@ -98,7 +102,7 @@ class _Found:
     def look_at(self, path: str) -> None:
         """Read one file's header and file it under its series, or count why not."""
         try:
-            header = read_header(path)
+            headers = read_headers(path)
         except NotDicomError as reason:
             self.skipped[str(reason)] += 1
             if str(reason) == "empty file":
@@ -111,8 +115,9 @@ class _Found:
             self.unreadable.append(UnreadableFile(path, err.strerror or "cannot be read"))
         else:
             # without a series UID only files of one folder and study can belong together
-            key = (header.series_uid, "" if header.series_uid else f"{os.path.dirname(path)}|{header.study_uid}")
-            self.groups.setdefault(key, []).append(header)
+            first = headers[0]
+            key = (first.series_uid, "" if first.series_uid else f"{os.path.dirname(path)}|{first.study_uid}")
+            self.groups.setdefault(key, []).extend(headers)
 
     def series(self, top: str) -> list[Series]:
         counts = dict(self.skipped + self.objects + Counter({"unreadable DICOM file": len(self.unreadable)}))
@@ -135,11 +140,12 @@ class _Found:
         return tuple(broken)
 
 
-def _files_below(top: Path, skipped: Counter[str]) -> Iterator[str]:
+def _files_below(top: Path, found: _Found) -> Iterator[str]:
     """Yield regular files in a stable order; links, devices and closed folders are counted, never opened."""
     if not top.is_dir():
         yield os.fspath(top)
         return
+    skipped = found.skipped
     pending = [os.fspath(top)]
     while pending:
         folder = pending.pop()
@@ -147,6 +153,7 @@ def _files_below(top: Path, skipped: Counter[str]) -> Iterator[str]:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
             skipped["folder that cannot be opened"] += 1
+            found.unreadable.append(UnreadableFile(folder, "the folder cannot be opened: ask for the right to read it"))
             continue
         folders = []
         for entry in entries:

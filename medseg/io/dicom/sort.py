@@ -20,6 +20,9 @@ UNIT_TOLERANCE = 1e-3  # row and column directions may miss length 1 by this muc
 RIGHT_ANGLE_TOLERANCE = 1e-3  # and their cosine may miss 0 by this much
 SAME_POSITION_MM = 0.01  # slices closer than this lie at one position
 SAME_POSITION_SHARE = 0.05  # and so do slices closer than this share of the usual gap
+EVEN_MM = 0.01  # a gap this far from the usual one is rounding of the header
+ROUNDING_SHARE = 0.2  # lengths in mm mean nothing beside the gaps of a micro-CT: there they are cut to this share of a gap
+UNEVEN_SHARE = 0.05  # a gap beyond this share is not the same gap any more: no affine places the slices
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes point left, posterior, superior; medseg's right, anterior, superior
 
@@ -28,7 +31,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes point left, posteri
 class StackGeometry:
     """A sorted stack of n slices, in LPS mm: `order` indexes the given slices, `positions_mm` lie along the normal.
 
-    `gaps_mm` are the n - 1 steps along the normal; `usual_gap_mm` is their median (NaN for one slice). `drift_mm` is the
+    `gaps_mm` are the n - 1 steps along the normal; `usual_gap_mm` is their lower median (NaN for one slice). `drift_mm` is the
     sideways way from first to last slice, `tilt_degrees` the angle between stack and normal, `bend_mm` the largest
     distance of a slice from the straight line through the first and last, across and along the normal.
     """
@@ -72,6 +75,23 @@ def is_sound_spacing(spacing: Sequence[float] | None) -> bool:
     return spacing is not None and len(spacing) == 2 and all(math.isfinite(s) and s > 0 for s in spacing)
 
 
+def has_geometry(header: SliceHeader) -> bool:
+    """Whether a slice has a usable position and orientation."""
+    return not header.unusable and is_sound_position(header.position) and is_sound_orientation(header.orientation)
+
+
+def is_even(slices: Sequence[SliceHeader]) -> bool:
+    """Whether all gaps of a stack are the usual one."""
+    stack = measure_stack(slices)
+    return not odd_gaps(stack).size
+
+
+def odd_gaps(stack: StackGeometry) -> npt.NDArray[np.intp]:
+    """Return the indices of gaps that are not the usual one any more."""
+    limit = max(min(EVEN_MM, ROUNDING_SHARE * stack.usual_gap_mm), UNEVEN_SHARE * stack.usual_gap_mm)
+    return np.flatnonzero(np.abs(stack.gaps_mm - stack.usual_gap_mm) > limit)
+
+
 def positions_along_normal(slices: Sequence[SliceHeader]) -> FloatArray:
     """Return each slice's position along the normal of the first, (n,) mm; every slice must have position and orientation."""
     points = np.asarray([header.position for header in slices], dtype=np.float64)
@@ -83,8 +103,9 @@ def position_groups(slices: Sequence[SliceHeader]) -> list[list[int]]:
     along = positions_along_normal(slices)
     order = np.argsort(along, kind="stable")
     steps = np.diff(along[order])
-    apart = steps[steps > SAME_POSITION_MM]
-    limit = max(SAME_POSITION_MM, SAME_POSITION_SHARE * float(np.median(apart))) if apart.size else SAME_POSITION_MM
+    coincident = min(SAME_POSITION_MM, ROUNDING_SHARE * float(steps.max(initial=0)))
+    apart = steps[steps > coincident]
+    limit = max(coincident, SAME_POSITION_SHARE * float(np.median(apart))) if apart.size else coincident
     groups = [[int(order[0])]]
     for step, index in zip(steps, order[1:], strict=True):
         if step > limit:
@@ -109,7 +130,7 @@ def measure_stack(slices: Sequence[SliceHeader]) -> StackGeometry:
         normal=normal,
         positions_mm=positions,
         gaps_mm=gaps,
-        usual_gap_mm=float(np.median(gaps)) if gaps.size else float("nan"),
+        usual_gap_mm=float(np.sort(gaps)[(gaps.size - 1) // 2]) if gaps.size else float("nan"),
         drift_mm=drift,
         tilt_degrees=math.degrees(math.atan2(drift, length)) if length else 0.0,
         bend_mm=_bend(points, normal),

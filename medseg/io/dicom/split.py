@@ -1,63 +1,56 @@
-"""Which slices of a series belong in one stack: phases, echoes, b-values and localizers are never mixed (PS3.3, C.7.6.2)."""
+"""Which slices of a series belong in one stack: phases, echoes, b-values and localizers are never mixed (PS3.3, C.7.6.2).
+
+What a slice is (object, colour, size, image type, orientation, stack) always splits; acquisition, time, echo and so on split
+only where several slices lie at one position (split_positions.py).
+"""
 
 from __future__ import annotations
 
-import itertools
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from medseg.core.finding import Finding, Severity
-from medseg.io.dicom.audit import has_geometry, is_supported
+from medseg.io.dicom.duplicates import drop_repeated_files
+from medseg.io.dicom.fields import natural, shown
 from medseg.io.dicom.header import SliceHeader
-from medseg.io.dicom.pixels import same_pixels
-from medseg.io.dicom.sort import FloatArray, measure_stack, normal_of, position_groups
+from medseg.io.dicom.sort import FloatArray, has_geometry, is_even, position_groups
+from medseg.io.dicom.split_positions import SMALL_STACK, one_a_position, overlap
+from medseg.io.dicom.stack import Stack, cut
 
 SAME_ORIENTATION_DEGREES = 0.1  # slices whose normals or rows differ by more belong to different stacks
-SMALL_STACK = 4  # fewer slices than this beside a larger stack are a localizer or leftovers, not a volume
-EVEN_TOLERANCE = 0.01  # gaps within this share of the median make an interleaved stack whole by itself
+LOCALIZER_DEGREES = 5.0  # a few slices turned by more than this against the scan are a localizer; by less they are a fault of it
 
-SOFT_KEYS = ("acquisition_number", "temporal_position", "echo_time", "echo_numbers", "b_value", "trigger_time", "kernel")
-_LAST_KEYS = ("frame_of_reference_uid",)
+_COLOURS = frozenset({"RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420"})
+_LEFTOVER_CODES = {
+    "Kind": "OTHER_OBJECTS", "SOPClassUID": "OTHER_OBJECTS", "BurnedInAnnotation": "DERIVED_SLICES", "ImageType": "DERIVED_SLICES",
+    "Size": "MIXED_SIZE", "ImageOrientationPatient": "LOCALIZER",
+}  # fmt: skip
 
-Partition = dict[str, list[SliceHeader]]
 
-
-@dataclass(frozen=True)
-class Stack:
-    """Slices that form one volume, not yet sorted; `differs` says by which header fields it was told apart."""
-
-    slices: tuple[SliceHeader, ...]
-    differs: tuple[tuple[str, str], ...] = ()
-    findings: tuple[Finding, ...] = ()
-
-    @property
-    def description(self) -> str:
-        """What tells this stack from the others of its series, such as "echo_time 4.92"."""
-        return ", ".join(f"{name} {value or 'none'}" for name, value in self.differs)
+def is_colour(header: SliceHeader) -> bool:
+    """Whether an image is in colour."""
+    return header.samples > 1 or header.photometric in _COLOURS
 
 
 def split(slices: Sequence[SliceHeader]) -> tuple[tuple[Stack, ...], tuple[Finding, ...]]:
     """Split a series into stacks, each with one slice a position where that can be had, and say what was left out.
 
-    Slices without a usable position or orientation, and files of a kind that is not read, are not split: the audit
-    refuses them.
+    Stacks that were left out as no part of the scan (`left_out` says why) come last. Slices without a usable position or
+    orientation are not told apart by place: the audit refuses them.
     """
-    kept, findings = _without_localizers(slices)
-    if not all(has_geometry(header) for header in kept) or not is_supported(kept):
-        return (Stack(tuple(kept)),), findings
+    kept, repeated = drop_repeated_files(slices)
+    kept, localizers = _without_localizers(kept)
     stacks = [Stack(tuple(kept))]
-    for name, key in (
-        ("sop_class", lambda header: header.sop_class_uid),
-        ("size", lambda header: f"{header.columns}×{header.rows}"),
-        ("orientation", _orientation_key(kept)),
-        ("image_type", lambda header: "\\".join(header.image_type[:3])),
-    ):
-        stacks = [part for stack in stacks for part in _cut(stack, name, key)]
-    stacks = [part for stack in stacks for part in _one_a_position(stack)]
-    return _without_leftovers(stacks, findings)
+    for name, key in _KINDS:
+        stacks = [part for stack in stacks for part in cut(stack, name, key)]
+    stacks, others = _set_aside(_keep_largest_size(stacks))
+    placed = [part for stack in stacks for part in _by_place(stack)]
+    placed, leftovers = _set_aside(placed)
+    left_out = [*others, *leftovers]
+    notes = (*repeated, *localizers, *_mixed_types(placed), *map(_left_out_finding, left_out))
+    return (*placed, *left_out), notes
 
 
 def _without_localizers(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], tuple[Finding, ...]]:
@@ -65,139 +58,153 @@ def _without_localizers(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader
     dropped = len(slices) - len(kept)
     if not kept or not dropped:
         return list(slices), ()
-    text = f"{dropped} localizer image(s) in the series were left out"
+    text = f"{dropped} localizer image(s) in the series were left out: they show where the scan was planned and belong to no volume"
     return kept, (Finding("LOCALIZER", Severity.INFO, text, {"count": dropped}),)
 
 
-def _cut(stack: Stack, name: str, key: Callable[[SliceHeader], str]) -> list[Stack]:
-    parts = _partition(stack.slices, key)
-    if len(parts) == 1:
+def _kind(header: SliceHeader) -> str:
+    return "colour" if is_colour(header) else header.modality
+
+
+def _burned_in(header: SliceHeader) -> str:
+    return "YES" if header.texts.get("burned_in", "").upper() == "YES" else ""
+
+
+def _image_type(header: SliceHeader) -> str:
+    return "\\".join(header.image_type[:3])
+
+
+_KINDS: tuple[tuple[str, Callable[[SliceHeader], str]], ...] = (
+    ("Kind", _kind),
+    ("SOPClassUID", lambda header: header.sop_class_uid),
+    ("Size", lambda header: f"{header.columns}×{header.rows}"),
+    ("BurnedInAnnotation", _burned_in),
+)
+
+
+def _by_place(stack: Stack) -> list[Stack]:
+    """Split one kind of image by orientation, image type, stack and what else separates slices at one position."""
+    stacks = _cut_together(stack, "ImageType", _image_type)
+    return [part for one in stacks for oriented in _by_orientation(one) for part in _by_stack_id(oriented)]
+
+
+def _by_orientation(stack: Stack) -> list[Stack]:
+    if not all(has_geometry(header) for header in stack.slices):
         return [stack]
-    return [replace(stack, slices=tuple(parts[value]), differs=(*stack.differs, (name, value))) for value in sorted(parts, key=_natural)]
+    parts = cut(stack, "ImageOrientationPatient", _orientation_key(stack.slices))
+    # slices that all turn one by one are no stacks: the audit says so
+    return parts if max(len(part.slices) for part in parts) >= min(SMALL_STACK, len(stack.slices)) or len(parts) <= 3 else [stack]
 
 
-def _one_a_position(stack: Stack) -> list[Stack]:
-    """Split by acquisition, time, echo, b-value and so on until no two slices lie at one position."""
-    most = max(len(group) for group in position_groups(stack.slices))
-    if most == 1:
-        return _combs(stack)
-    for name in (*SOFT_KEYS, *_LAST_KEYS):
-        parts = _cut(stack, name, _text_key(name))
-        # a field that takes more values than there are slices at a position numbers the slices, not the stacks
-        if 1 < len(parts) <= most:
-            return [part for cut in parts for part in _one_a_position(cut)]
-    by_time = _by_instance_blocks(stack, most)
-    return by_time if by_time else [_without_copies(stack)]
-
-
-def _combs(stack: Stack) -> list[Stack]:
-    """Split two interleaved acquisitions: uneven together, each even by itself."""
-    if len(stack.slices) < 2 * SMALL_STACK or _is_even(stack.slices):
+def _by_stack_id(stack: Stack) -> list[Stack]:
+    if not all(has_geometry(header) for header in stack.slices):
         return [stack]
-    for name in SOFT_KEYS:
-        parts = _cut(stack, name, _text_key(name))
-        if 1 < len(parts) <= 4 and all(len(part.slices) >= SMALL_STACK and _is_even(part.slices) for part in parts) and _overlap(parts):
-            return parts
-    return [stack]
+    parts = _cut_together(stack, "StackID", lambda header: header.texts.get("stack_id", ""))
+    return [part for one in parts for part in one_a_position(one)]
 
 
-def _is_even(slices: Sequence[SliceHeader]) -> bool:
-    stack = measure_stack(slices)
-    return bool(np.abs(stack.gaps_mm - stack.usual_gap_mm).max() <= max(0.01, EVEN_TOLERANCE * stack.usual_gap_mm))
+def _cut_together(stack: Stack, name: str, key: Callable[[SliceHeader], str]) -> list[Stack]:
+    """Cut by a field, but not where the parts fill each other's holes or lie end to end in one even stack."""
+    parts = cut(stack, name, key)
+    if len(parts) > 1 and _belong_together(stack, parts):
+        return [replace(stack, mixed=(*stack.mixed, name))]
+    return parts
 
 
-def _overlap(parts: Sequence[Stack]) -> bool:
-    normal = normal_of(parts[0].slices[0].orientation or ())
-    reach = [np.asarray([header.position for header in part.slices]) @ normal for part in parts]
-    return all(a.min() < b.max() and b.min() < a.max() for i, a in enumerate(reach) for b in reach[i + 1 :])
+def _belong_together(whole: Stack, parts: Sequence[Stack]) -> bool:
+    slices = whole.slices
+    if not all(has_geometry(header) for header in slices) or len(set(map(_orientation_key(slices), slices))) > 1:
+        return False
+    if max(map(len, position_groups(slices))) > 1 or not is_even(slices):
+        return False
+    largest = max(parts, key=lambda part: len(part.slices))
+    if len(largest.slices) < 3 or not is_even(largest.slices):
+        return True  # the others fill its holes
+    return all(len(part.slices) >= SMALL_STACK for part in parts) and not overlap(parts)
 
 
-def _by_instance_blocks(stack: Stack, count: int) -> list[Stack]:
-    """Split time points that only the instance number tells apart.
-
-    Done only where the header announces that many time points, every position has one slice for each, and the instance
-    numbers of the time points follow one another without mixing. Positions still decide the order within a stack.
-    """
-    groups = position_groups(stack.slices)
-    announced = {header.numbers["temporal_position_count"] for header in stack.slices}
-    numbers = [header.instance_number for header in stack.slices]
-    if announced != {float(count)} or any(len(group) != count for group in groups) or None in numbers or len(set(numbers)) < len(numbers):
+def _mixed_types(stacks: Sequence[Stack]) -> list[Finding]:
+    mixed = [stack for stack in stacks if "ImageType" in stack.mixed]
+    if not mixed:
         return []
-    times = [[sorted(group, key=lambda i: numbers[i] or 0)[t] for group in groups] for t in range(count)]
-    spans = [(min(numbers[i] or 0 for i in one), max(numbers[i] or 0 for i in one)) for one in times]
-    if any(earlier[1] >= later[0] for earlier, later in itertools.pairwise(spans)):
-        return []
-    text = f"{count} time points were told apart by their instance numbers, as no other field differs"
-    finding = Finding("SPLIT_BY_INSTANCE_NUMBER", Severity.WARNING, text, {"time_points": count})
-    return [
-        Stack(tuple(stack.slices[i] for i in one), (*stack.differs, ("time_point", str(t + 1))), (*stack.findings, finding))
-        for t, one in enumerate(times)
-    ]
+    kinds = sorted({_image_type(header) for stack in mixed for header in stack.slices}, key=natural)
+    text = (
+        f"slices of {len(kinds)} image types ({', '.join(shown(kind) for kind in kinds[:4])}) form one even stack and were kept"
+        " together: check that all of them show the same kind of intensity"
+    )
+    return [Finding("MIXED_IMAGE_TYPE", Severity.WARNING, text, {"image_types": [shown(kind) for kind in kinds]})]
 
 
-def _without_copies(stack: Stack) -> Stack:
-    """Drop slices that repeat another at the same position bit for bit; what differs stays, for the audit to refuse."""
-    kept: list[SliceHeader] = []
-    for group in position_groups(stack.slices):
-        unique: list[SliceHeader] = []
-        for header in sorted((stack.slices[i] for i in group), key=lambda header: (header.sop_instance_uid, header.path)):
-            if not any(same_pixels(header, other) for other in unique):
-                unique.append(header)
-        kept += unique
-    dropped = len(stack.slices) - len(kept)
-    if not dropped:
-        return stack
-    text = f"{dropped} slice(s) are exact copies of others and were left out"
-    finding = Finding("DUPLICATE_SLICES", Severity.WARNING, text, {"count": dropped})
-    return replace(stack, slices=tuple(kept), findings=(*stack.findings, finding))
+def _keep_largest_size(stacks: list[Stack]) -> list[Stack]:
+    """Set aside all sizes but that of the most slices, where one has the most."""
+    counts: dict[str, int] = {}
+    for stack in stacks:
+        size = dict(stack.differs).get("Size")
+        if size is not None and not stack.left_out:
+            counts[size] = counts.get(size, 0) + len(stack.slices)
+    most = max(counts.values(), default=0)
+    if list(counts.values()).count(most) != 1:
+        return stacks
+    return [replace(one, left_out="MIXED_SIZE") if counts.get(dict(one.differs).get("Size", ""), most) < most else one for one in stacks]
 
 
-def _without_leftovers(stacks: list[Stack], findings: tuple[Finding, ...]) -> tuple[tuple[Stack, ...], tuple[Finding, ...]]:
-    """Leave out groups too small to be a volume beside one that is; they are named, never mixed in."""
-    largest = max(len(stack.slices) for stack in stacks)
-    small = [stack for stack in stacks if len(stack.slices) < SMALL_STACK and len(stack.slices) * 4 <= largest]
-    notes = [
-        Finding(
-            _LEFTOVER_CODES.get(stack.differs[-1][0], "SLICES_LEFT_OUT"),
-            Severity.WARNING,
-            f"{len(stack.slices)} slice(s) that differ by {stack.description} are no volume and were left out",
-            {"count": len(stack.slices), "differs": dict(stack.differs)},
-        )
-        for stack in small
-    ]
-    return tuple(stack for stack in stacks if stack not in small), (*findings, *notes)
+def _set_aside(stacks: Sequence[Stack]) -> tuple[list[Stack], list[Stack]]:
+    """Leave out groups too small to be a volume beside one that is, and derived ones; they are named, never mixed in."""
+    largest = max(len(stack.slices) for stack in stacks if not stack.left_out)
+    marked = [replace(stack, left_out=stack.left_out or _why_left_out(stack, stacks, largest)) for stack in stacks]
+    return [one for one in marked if not one.left_out], [one for one in marked if one.left_out]
 
 
-_LEFTOVER_CODES = {"orientation": "LOCALIZER", "size": "MIXED_SIZE", "image_type": "DERIVED_SLICES", "sop_class": "OTHER_OBJECTS"}
+def _why_left_out(stack: Stack, stacks: Sequence[Stack], largest: int) -> str:
+    if not stack.differs or len(stack.slices) * 4 > largest:
+        return ""
+    field = stack.differs[-1][0]
+    if field == "ImageOrientationPatient" and any(_turn(stack, one) < LOCALIZER_DEGREES for one in stacks if len(one.slices) == largest):
+        return ""
+    is_secondary = all(_is_secondary(header) for header in stack.slices)
+    beside_original = any(len(one.slices) == largest and not _is_secondary(one.slices[0]) for one in stacks)
+    if len(stack.slices) < SMALL_STACK or (is_secondary and beside_original):
+        return "DERIVED_SLICES" if is_secondary and beside_original else _LEFTOVER_CODES.get(field, "SLICES_LEFT_OUT")
+    return ""
+
+
+def _turn(one: Stack, other: Stack) -> float:
+    """The angle between the slices of two stacks, degrees; 180 where one has no orientation."""
+    first, second = one.slices[0].orientation, other.slices[0].orientation
+    if first is None or second is None:
+        return 180.0
+    cosines = (np.reshape(first, (2, 3)) * np.reshape(second, (2, 3))).sum(axis=1)
+    return float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
+
+
+def _is_secondary(header: SliceHeader) -> bool:
+    return header.image_type[:1] == ("DERIVED",) or header.image_type[1:2] == ("SECONDARY",)
+
+
+def _left_out_finding(stack: Stack) -> Finding:
+    text = f"{len(stack.slices)} slice(s) that differ by {stack.description} were left out: they are no part of the stack that is read"
+    details = {"count": len(stack.slices), "differs": dict(stack.differs)}
+    return Finding(stack.left_out, Severity.WARNING, text, details)
 
 
 def _orientation_key(slices: Sequence[SliceHeader]) -> Callable[[SliceHeader], str]:
     """Return a key that is equal for slices whose directions agree."""
     kinds: list[FloatArray] = []
     limit = np.cos(np.radians(SAME_ORIENTATION_DEGREES))
-    names: dict[tuple[float, ...], str] = {}
+    indices: dict[tuple[float, ...], int] = {}
     for header in slices:
-        if header.orientation is None or header.orientation in names:
+        if header.orientation is None or header.orientation in indices:
             continue
         axes = np.asarray(header.orientation).reshape(2, 3)
         index = next((i for i, kind in enumerate(kinds) if bool(((axes * kind).sum(axis=1) >= limit).all())), len(kinds))
         if index == len(kinds):
             kinds.append(axes)
-        names[header.orientation] = str(index + 1)
-    return lambda header: names.get(header.orientation or (), "")
+        indices[header.orientation] = index
+    names = _plane_names(kinds)
+    return lambda header: names[indices[header.orientation]] if header.orientation in indices else ""
 
 
-def _text_key(name: str) -> Callable[[SliceHeader], str]:
-    return lambda header: header.texts[name]
-
-
-def _partition(slices: Sequence[SliceHeader], key: Callable[[SliceHeader], str]) -> Partition:
-    parts: Partition = {}
-    for header in slices:
-        parts.setdefault(key(header), []).append(header)
-    return parts
-
-
-def _natural(text: str) -> list[tuple[float, str]]:
-    """Order "2" before "10"."""
-    return [(float(part), "") if part.replace(".", "", 1).isdigit() else (float("inf"), part) for part in re.split(r"(\d+\.?\d*)", text)]
+def _plane_names(kinds: Sequence[FloatArray]) -> list[str]:
+    """Name directions of slices by the patient plane they are nearest to, with a number where several share it."""
+    planes = [("sagittal", "coronal", "axial")[int(np.abs(np.cross(axes[0], axes[1])).argmax())] for axes in kinds]
+    return [plane if planes.count(plane) == 1 else f"{plane} {planes[: n + 1].count(plane)}" for n, plane in enumerate(planes)]

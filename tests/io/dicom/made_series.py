@@ -39,3 +39,22 @@ def add_file(source: Path, target: Path, edit: Callable[[Dataset], None] | None 
         edit(dataset)
     dataset.save_as(target)
     return target
+
+
+def place_and_paint(places: list[tuple[float, float, float]], value: Callable[[np.ndarray], np.ndarray]) -> Edit:
+    """An edit that puts the first pixel of slice k at `places[k]` (LPS mm) and gives each pixel `value` of its own place.
+
+    `value` maps points (..., 3) in RAS mm to intensities, which are rounded to whole numbers.
+    """
+
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.ImagePositionPatient = [float(x) for x in places[k]]
+        row, column = np.asarray(dataset.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        j_mm, i_mm = map(float, dataset.PixelSpacing)
+        i = np.arange(dataset.Columns)[None, :, None] * i_mm * row
+        j = np.arange(dataset.Rows)[:, None, None] * j_mm * column
+        points = (np.asarray(places[k]) + i + j) * (-1, -1, 1)
+        stored = np.rint(value(points)) - float(getattr(dataset, "RescaleIntercept", 0))
+        dataset.PixelData = stored.astype(np.int16 if dataset.PixelRepresentation else np.uint16).tobytes()
+
+    return edit

@@ -13,6 +13,7 @@ from medseg.core.errors import InconsistentSeriesError, InputError, UnreadableFi
 from medseg.core.finding import Severity
 from medseg.io.dicom.find import find_series
 from medseg.io.dicom.volume import inspect_series, read_series
+from medseg.io.options import ReadOptions
 
 
 def _codes(folder: Path) -> dict[str, Severity]:
@@ -98,17 +99,22 @@ def test_one_uid_with_two_contents_is_refused(make_series) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift_mm", "severity"),
-    [(0.02, None), (0.1, Severity.WARNING), (0.4, Severity.ERROR), (-0.9, Severity.ERROR)],
+    ("shift_mm", "is_resampled"),
+    [(0.02, None), (0.1, False), (0.4, True), (-0.9, True)],
 )
-def test_uneven_spacing_by_degrees(make_series, shift_mm: float, severity: Severity | None) -> None:
+def test_uneven_spacing_by_degrees(make_series, shift_mm: float, is_resampled: bool | None) -> None:
     folder = make_series(edit=_move(3, (0, 0, shift_mm)))  # the usual gap is 2.5 mm
-    assert _codes(folder).get("UNEVEN_SPACING") == severity
-    if severity is Severity.ERROR:
-        with pytest.raises(InconsistentSeriesError, match="UNEVEN_SPACING"):
-            read_series(folder)
+    volume = read_series(folder)
+    found = [finding for finding in volume.findings if finding.code == "UNEVEN_SPACING"]
+    assert [(finding.severity, finding.details["resampled"]) for finding in found] == (
+        [] if is_resampled is None else [(Severity.WARNING, is_resampled)]
+    )
+    if is_resampled:
+        assert volume.geometry.index_to_world([0, 0, volume.array.shape[2] - 1])[2] == pytest.approx(12.5)
+        assert found[0].details["positions_mm"] == pytest.approx([0, 2.5, 5, 7.5 + shift_mm, 10, 12.5])
     else:
-        assert read_series(folder).geometry.spacing_mm[2] == pytest.approx(2.5)
+        assert volume.array.shape[2] == 6
+        assert volume.geometry.spacing_mm[2] == pytest.approx(2.5)
 
 
 def test_a_gap_that_is_no_whole_multiple_is_uneven_and_not_missing(make_series) -> None:
@@ -136,9 +142,10 @@ def test_a_slowly_growing_distance_is_uneven_though_each_gap_is_nearly_right(mak
     def edit(dataset: Dataset, k: int) -> None:
         dataset.ImagePositionPatient[2] = 2.5 * k * (1 + 0.0008 * k)
 
-    folder = make_series(numbered_volume((4, 4, 60)), edit=edit)
-    with pytest.raises(InconsistentSeriesError, match="from its even place"):
-        read_series(folder)
+    volume = read_series(make_series(numbered_volume((4, 4, 60)), edit=edit))
+    (finding,) = volume.findings
+    assert (finding.code, finding.details["resampled"]) == ("UNEVEN_SPACING", True)
+    assert "from its even place" in finding.message
 
 
 @pytest.mark.parametrize("degrees", [0.02, 5.0, 20.0])
@@ -278,15 +285,15 @@ def test_two_phases_at_the_same_positions_are_never_mixed(make_series) -> None:
     edit_files(list(late.glob("*")), _set(AcquisitionNumber=12, SeriesInstanceUID=series_uid, FrameOfReferenceUID=frame_uid))
     for file in list(late.glob("*")):
         file.rename(folder / f"late_{file.name}")
-    with pytest.raises(InconsistentSeriesError, match="acquisition_number") as caught:
+    with pytest.raises(InconsistentSeriesError, match="AcquisitionNumber") as caught:
         read_series(folder)
     (finding,) = caught.value.findings
-    assert [stack["differs"] for stack in finding.details["stacks"]] == ["acquisition_number 3", "acquisition_number 12"]
-    first, second = (read_series(folder, series=f"{series_uid}#{n}") for n in (1, 2))
+    assert [stack["differs"] for stack in finding.details["stacks"]] == ["AcquisitionNumber 3", "AcquisitionNumber 12"]
+    first, second = (read_series(folder, ReadOptions(series=f"{series_uid}#{n}")) for n in (1, 2))
     np.testing.assert_array_equal(first.array + 500, second.array)
-    assert len(read_series(folder, series=f"{series_uid[:-2]}#2").source.files) == 6
+    assert len(read_series(folder, ReadOptions(series=f"{series_uid[:-2]}#2")).source.files) == 6
     with pytest.raises(InputError, match="there is no #3"):
-        read_series(folder, series=f"{series_uid}#3")
+        read_series(folder, ReadOptions(series=f"{series_uid}#3"))
 
 
 def test_two_interleaved_acquisitions_are_split(make_series) -> None:
@@ -296,22 +303,34 @@ def test_two_interleaved_acquisitions_are_split(make_series) -> None:
             dataset.ImagePositionPatient[2] += 0.6
 
     folder = make_series(numbered_volume((4, 4, 16)), edit=edit)
-    with pytest.raises(InconsistentSeriesError, match="2 stacks that differ by acquisition_number"):
+    with pytest.raises(InconsistentSeriesError, match="2 stacks that differ by AcquisitionNumber"):
         read_series(folder)
 
 
-def test_colour_mosaic_and_many_frames_are_refused_by_name(make_series) -> None:
-    for number, (changes, code) in enumerate(
-        [
-            ({"NumberOfFrames": 2}, "ENHANCED_MULTIFRAME"),
-            ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2.1"}, "ENHANCED_MULTIFRAME"),
-            ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]}, "MOSAIC"),
-            ({"PhotometricInterpretation": "PALETTE COLOR"}, "COLOUR"),
-        ]
-    ):
-        folder = make_series(edit=_set(**changes), name=f"s{number}")
-        with pytest.raises(UnsupportedFormatError, match=code):
-            read_series(folder)
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"NumberOfFrames": 2}, UnreadableFileError, "announces 2 frames"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, UnsupportedFormatError, "COLOUR: 6 colour images"),
+        ({"BitsAllocated": 1, "BitsStored": 1, "HighBit": 0}, UnsupportedFormatError, "NO_INTENSITIES"),
+    ],
+)
+def test_files_of_another_kind_are_refused_by_name(make_series, changes, error, text: str) -> None:
+    with pytest.raises(error, match=text):
+        read_series(make_series(edit=_set(**changes)))
+
+
+def test_mosaics_that_cannot_be_cut_are_refused_and_plain_slices_with_their_name_are_not(make_series) -> None:
+    """All pictures of a mosaic series have one position; slices lie one by one."""
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    plain = make_series(edit=_set(ImageType=kind), name="plain")
+    assert _codes(plain) == {"MOSAIC_IN_NAME": Severity.INFO}
+    np.testing.assert_array_equal(read_series(plain).array, numbered_volume().array)
+    mosaics = make_series(edit=_set(ImageType=kind, ImagePositionPatient=[1, 2, 3]), name="mosaics")
+    with pytest.raises(UnsupportedFormatError, match=r"MOSAIC: slice_0001\.dcm: a Siemens mosaic whose slices cannot be placed.*dcm2niix"):
+        read_series(mosaics)
+    with pytest.raises(UnsupportedFormatError, match="MOSAIC"):
+        read_series(mosaics, ReadOptions(spacing_mm=(1, 1, 1)))
 
 
 def test_a_broken_file_in_the_folder_forbids_reading(make_series) -> None:

@@ -4,10 +4,13 @@ import contextlib
 import math
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.filebase import DicomFileLike
+from pydicom.filewriter import write_dataset, write_file_meta_info
 
 from medseg.io.dicom import elements, header
 from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
@@ -154,3 +157,101 @@ def test_numbers_that_are_none_become_nan_and_never_a_guess(make_series) -> None
     spacing = header.read_header(str(file)).pixel_spacing
     assert spacing is not None
     assert all(map(math.isnan, spacing))  # "0,9" and Python's "1_0" are no DICOM numbers
+
+
+def _with_first_byte_of_vr(whole: bytes, tag: bytes, letter: bytes) -> bytes:
+    at = whole.index(tag)
+    return whole[: at + 4] + letter + whole[at + 5 :]
+
+
+def test_a_header_with_an_unknown_vr_is_read_as_pydicom_reads_it(make_series) -> None:
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.add_new(0x00091010, "LO", "private")
+
+    file = next(make_series(edit=edit).glob("*"))
+    expected = header.read_header(str(file))
+    file.write_bytes(_with_first_byte_of_vr(file.read_bytes(), b"\x09\x00\x10\x10", b"Z"))
+    found = header.read_header(str(file))
+    assert replace(found, modified_ns=0) == replace(expected, modified_ns=0)
+    assert pydicom.dcmread(file).PixelData.startswith(file.read_bytes()[found.pixels.offset :][:10])
+
+
+def test_a_broken_header_that_pydicom_misreads_is_refused(make_series) -> None:
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        dataset.add_new(0x00091010, "OB", bytes(range(200)) * 3)
+
+    file = next(make_series(edit=edit).glob("*"))
+    # a long value whose length is taken for a short one: what follows is read out of step
+    file.write_bytes(_with_first_byte_of_vr(file.read_bytes(), b"\x09\x00\x10\x10", b"Z"))
+    with pytest.raises(HeaderError):
+        header.read_header(str(file))
+
+
+def _write(file: Path, dataset: pydicom.Dataset, is_implicit: bool, is_little: bool = True) -> None:
+    """Write a data set in an encoding, whatever its meta header names."""
+    list(dataset.iterall())  # from raw bytes to values, which alone can be written in another encoding
+    with DicomFileLike(file.open("wb")) as stream:
+        stream.is_implicit_VR, stream.is_little_endian = False, True
+        stream.write(bytes(128) + b"DICM")
+        write_file_meta_info(stream, dataset.file_meta)
+        stream.is_implicit_VR, stream.is_little_endian = is_implicit, is_little
+        write_dataset(stream, dataset)
+
+
+@pytest.mark.parametrize("is_implicit", [True, False])
+def test_a_file_that_names_the_other_encoding_is_read(make_series, is_implicit: bool) -> None:
+    file = next(make_series().glob("*"))
+    expected = header.read_header(str(file))
+    dataset = pydicom.dcmread(file)
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian if is_implicit else pydicom.uid.ImplicitVRLittleEndian
+    _write(file, dataset, is_implicit)
+    found = header.read_header(str(file))
+    for name in ("rows", "columns", "position", "orientation", "pixel_spacing", "slope", "intercept", "texts", "sop_instance_uid"):
+        assert getattr(found, name) == getattr(expected, name), name
+    assert file.read_bytes()[found.pixels.offset :] == dataset.PixelData
+
+
+def test_sequences_of_both_kinds_are_stepped_over(make_series) -> None:
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        inner, outer = pydicom.Dataset(), pydicom.Dataset()
+        inner.Rows, inner.SOPInstanceUID = 999, "9.9.9"
+        outer.PurposeOfReferenceCodeSequence = pydicom.Sequence([inner, inner])
+        outer.Rows = 998
+        dataset.ReferencedImageSequence = pydicom.Sequence([outer, pydicom.Dataset(), outer])
+        dataset["ReferencedImageSequence"].is_undefined_length = True
+        outer.is_undefined_length_sequence_item = True
+        outer["PurposeOfReferenceCodeSequence"].is_undefined_length = True
+        dataset.SourceImageSequence = pydicom.Sequence([])
+        dataset["SourceImageSequence"].is_undefined_length = True
+
+    file = next(make_series(edit=edit).glob("*"))
+    found = header.read_header(str(file))
+    assert (found.rows, found.columns) == (5, 7)
+    assert found.sop_instance_uid == pydicom.dcmread(file).SOPInstanceUID
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"])
+@pytest.mark.parametrize("size", [10, 9000, 300_000])
+def test_long_values_between_the_wanted_ones_do_not_matter(make_series, syntax: str, size: int) -> None:
+    file = next(make_series().glob("*"))
+    expected = header.read_header(str(file))
+    dataset = pydicom.dcmread(file)
+    for tag, vr in ((0x00090010, "LO"), (0x00091010, "OB"), (0x00210010, "LO"), (0x00211010, "UN")):
+        dataset.add_new(tag, vr, "MAKER" if vr == "LO" else bytes(size))
+    inner = pydicom.Dataset()
+    inner.add_new(0x00281050, "DS", "1")
+    inner.Rows = 77
+    dataset.SourceImageSequence = pydicom.Sequence([inner] * (size // 30))
+    dataset["SourceImageSequence"].is_undefined_length = True
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.UID(syntax)
+    dataset["PixelData"].VR = "OW"
+    if syntax.endswith(".99"):
+        dataset.save_as(file)
+    else:
+        _write(file, dataset, syntax == "1.2.840.10008.1.2", syntax != "1.2.840.10008.1.2.2")
+    found = header.read_header(str(file))
+    assert found.transfer_syntax == syntax
+    for name in ("rows", "columns", "position", "orientation", "pixel_spacing", "slope", "intercept", "texts", "sop_instance_uid"):
+        assert getattr(found, name) == getattr(expected, name), name
+    data = elements.read_dataset_bytes(str(file), syntax)
+    assert len(data) - found.pixels.offset == 5 * 7 * 2

@@ -152,20 +152,19 @@ def labelled_small(scan: Volume) -> LabelMap:
     return LabelMap(labels, scan.geometry, (Segment(1, "liver"),))
 
 
-def test_empty_frames_may_be_left_out(make_series, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_frames_are_left_out_and_the_grid_comes_back_whole(make_series, tmp_path: Path) -> None:
+    """Only the first and the last plane are stored though they are empty; two planes between do not touch any other."""
     scan = read_series(make_series(numbered_volume((9, 7, 12))))
     labels = np.zeros(scan.array.shape, np.uint8)
     labels[1:3, 1:3, 2:4] = 1
     labels[4:6, 1:3, 8] = 1
     made = LabelMap(labels, scan.geometry, (Segment(1, "liver"), Segment(2, "spleen")))
-    monkeypatch.setattr(seg_module, "EMPTY_FRAMES_BYTES", 0)
     path = write_seg(made, tmp_path / "x.dcm", scan)
-    assert int(pydicom.dcmread(path).NumberOfFrames) == 3
-    cropped = read_seg(path)
-    assert cropped.array.shape == (9, 7, 7)  # from the first to the last frame, the hole filled
-    np.testing.assert_array_equal(cropped.mask("liver"), made.mask("liver")[:, :, 2:9])
-    whole = read_seg(path, scan.geometry)
-    np.testing.assert_array_equal(whole.mask("liver"), made.mask("liver"))
+    assert int(pydicom.dcmread(path).NumberOfFrames) == 6  # three of the liver, the ends, one of the empty spleen
+    for back in (read_seg(path), read_seg(path, scan.geometry)):
+        assert back.geometry.matches(scan.geometry)
+        np.testing.assert_array_equal(back.mask("liver"), made.mask("liver"))
+        assert not back.mask("spleen").any()
 
 
 def test_a_map_without_a_voxel(make_series, tmp_path: Path) -> None:
@@ -185,7 +184,7 @@ def test_what_cannot_be_written(make_series, tmp_path: Path) -> None:
     moved = made.geometry.cropped((1, 0, 0), made.geometry.shape)
     with pytest.raises(GeometryMismatchError, match=r"0\.7 mm apart"):
         write_seg(made.with_array(made.array, moved), tmp_path / "x.dcm", scan)
-    with pytest.raises(InputError, match="refers to the files"):
+    with pytest.raises(InputError, match="refers to the images"):
         write_seg(made, tmp_path / "x.dcm", numbered_volume())
     with pytest.raises(InputError, match="at least one"):
         write_seg(LabelMap(np.zeros_like(made.array), made.geometry, ()), tmp_path / "x.dcm", scan)
@@ -379,7 +378,7 @@ def test_spoiled_segmentations_never_escape_as_foreign_errors(make_series, tmp_p
     assert refused
 
 
-def test_fractional_segmentations_are_refused(make_series, tmp_path: Path) -> None:
+def test_fractions_of_one_bit_are_refused(make_series, tmp_path: Path) -> None:
     scan = read_series(make_series())
     path = write_seg(labelled_small(scan), tmp_path / "x.dcm", scan)
     dataset = pydicom.dcmread(path)
