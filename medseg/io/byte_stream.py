@@ -132,8 +132,8 @@ def same_bytes(first: memoryview | bytes, second: memoryview) -> bool:
     if len(first) != len(second):
         return False
     words = len(first) // 8
-    heads = (np.frombuffer(piece, np.uint64, words) for piece in (first, second))  # an eighth of the comparisons, and of their memory
-    return np.array_equal(*heads) and bytes(first[8 * words :]) == bytes(second[8 * words :])
+    one, other = (np.frombuffer(piece, np.uint64, words) for piece in (first, second))  # an eighth of the comparisons, and of their memory
+    return np.array_equal(one, other) and bytes(first[8 * words :]) == bytes(second[8 * words :])
 
 
 def open_file(path: str | Path) -> BinaryIO:

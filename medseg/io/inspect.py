@@ -17,6 +17,7 @@ from medseg.core.errors import (
     UnsupportedFormatError,
 )
 from medseg.core.finding import Finding, Severity
+from medseg.io.archive import is_archive, unpacked
 from medseg.io.file_report import code_of, layers_report, unreadable, value_report
 from medseg.io.labels import label_table_path
 from medseg.io.options import ReadOptions
@@ -38,6 +39,9 @@ def inspect(path: str | Path, options: ReadOptions | None = None, *, segmentatio
     """
     path = Path(path)
     options = options or ReadOptions()
+    if path.is_file() and is_archive(path):
+        with unpacked(path) as folder:
+            return tuple(_as_member(report, folder, path) for report in inspect(folder, options, segmentation=segmentation))
     if segmentation is not None:
         read_layers_or_slices(Path(segmentation))  # a segmentation that cannot be read is no finding about the scan
     reports = _in_folder(path, options, segmentation) if path.is_dir() else _file_reports(path, options, segmentation)
@@ -47,6 +51,17 @@ def inspect(path: str | Path, options: ReadOptions | None = None, *, segmentatio
         known = ", ".join(reader.name for reader in READERS)
         raise UnreadableFileError(f"{path}: no image found below this folder; medseg reads {known} and DICOM")
     return _said_once(reports)
+
+
+def _as_member(report: VolumeReport, folder: Path, archive: Path) -> VolumeReport:
+    """Name the archive where a report names the folder it was unpacked into for a moment."""
+
+    def renamed(text: str) -> str:
+        return text.replace(str(folder), str(archive))
+
+    findings = tuple(replace(finding, message=renamed(finding.message)) for finding in report.findings)
+    error = None if report.error is None else renamed(report.error)
+    return replace(report, path=renamed(report.path), findings=findings, error=error)
 
 
 def read_layers_or_slices(path: Path) -> None:

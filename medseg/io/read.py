@@ -15,6 +15,7 @@ from medseg.core.errors import SeveralVolumesError, UnreadableFileError, Unsuppo
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
+from medseg.io.archive import is_archive, unpacked
 from medseg.io.labels import label_table_path, read_label_table
 from medseg.io.options import ReadOptions
 from medseg.io.stored import StoredImage
@@ -81,7 +82,7 @@ def read(  # noqa: PLR0913 - one keyword for each explicit way on; ReadOptions s
     assume_hu: bool = False,
     resample_mixed: bool = False,
 ) -> Volume:
-    """Read a scan: a NIfTI, NRRD, MetaImage or DICOM file, or a folder of DICOM files.
+    """Read a scan: a NIfTI, NRRD, MetaImage or DICOM file, a folder of DICOM files, or a .zip or .tar of these.
 
     `series` chooses a DICOM series (its SeriesInstanceUID, the beginning of it, or UID#n for its n-th stack), `select` one
     stack of a series ("2", "largest", "EchoTime=4.92"), `volume_index` one volume of 4D data (from 0). The other keywords are
@@ -97,12 +98,23 @@ def read(  # noqa: PLR0913 - one keyword for each explicit way on; ReadOptions s
 def read_with(path: str | Path, options: ReadOptions) -> Volume:
     """Read a scan as `read` does, with the choices in one value."""
     path = Path(path)
+    if path.is_file() and is_archive(path):
+        return _read_archive(path, options)
     reader = find_reader(path)
     if reader is None:
         from medseg.io.dicom.volume import read_series
 
         return read_series(path, options)
     return reader.read_stored(path, options).to_volume()
+
+
+def _read_archive(path: Path, options: ReadOptions) -> Volume:
+    """Read the one file, or the DICOM series, of a .zip or .tar; what was unpacked is gone afterwards, so no file is named."""
+    with unpacked(path) as folder:
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        volume = read_with(files[0] if len(files) == 1 else folder, options)
+    source = replace(volume.source, path=str(path), files=()) if volume.source else None
+    return replace(volume, source=source)
 
 
 def read_volumes(path: str | Path, options: ReadOptions | None = None) -> list[Volume]:

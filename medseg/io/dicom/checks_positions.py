@@ -9,7 +9,7 @@ import numpy as np
 
 from medseg.core.finding import Finding
 from medseg.io.dicom.fields import disagreements
-from medseg.io.dicom.found import error, files_named, info, warning
+from medseg.io.dicom.found import error, files_named, warning
 from medseg.io.dicom.gaps import Gaps
 from medseg.io.dicom.header import SliceHeader
 from medseg.io.dicom.sort import EVEN_MM, StackGeometry, position_groups
@@ -152,7 +152,7 @@ def nominal(slices: Sequence[SliceHeader], stack: StackGeometry) -> Iterable[Fin
     if worst is not None and not min(abs(worst - gap), abs(worst - along)) <= max(EVEN_MM, THICKNESS_SHARE * gap):
         kind = "overlap" if worst > gap else "have gaps between them"
         text = f"slices {worst:g} mm thick, {gap:.6g} mm apart: they {kind}; the distance makes the volume, never the thickness"
-        yield info("SLICE_THICKNESS_DIFFERS", text, thickness_mm=worst, gap_mm=gap)
+        yield warning("SLICE_THICKNESS_DIFFERS", text, thickness_mm=worst, gap_mm=gap)
     spacings = {header.numbers["spacing_between_slices"] for header in slices} - {None}
     wrong = [
         value for value in spacings if value is None or not min(abs(value - gap), abs(value - along)) <= max(EVEN_MM, THICKNESS_SHARE * gap)

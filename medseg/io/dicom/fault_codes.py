@@ -34,7 +34,7 @@ CODES: Mapping[str, FaultCode] = MappingProxyType(
         "SPLIT_BY_INSTANCE_NUMBER": FaultCode("6", _W, "time points were told apart by their instance numbers only"),
         "SPLIT_BY_ORDER": FaultCode("6", _W, "time points were told apart by the order of a field at each position"),
         "UNEVEN_SPACING": FaultCode("8", _W, "distances between slices differ; beyond 5 % the stack is resampled on true positions"),
-        "SLICE_THICKNESS_DIFFERS": FaultCode("9", _I, "slices overlap or leave gaps; positions are used, never the thickness"),
+        "SLICE_THICKNESS_DIFFERS": FaultCode("9", _W, "slices overlap or leave gaps; positions are used, never the thickness"),
         "SPACING_BETWEEN_SLICES_WRONG": FaultCode("10", _W, "the header's spacing between slices contradicts the positions"),
         "LOCALIZER": FaultCode("11", _I, "localizer images were left out"),
         "DERIVED_SLICES": FaultCode("12", _W, "derived or secondary images were left out"),

@@ -59,7 +59,8 @@ _SHARED_TAGS = (
     tags.IMAGE_TYPE, tags.FRAME_TYPE, tags.COMPLEX_COMPONENT, tags.MODALITY, tags.STUDY_UID, tags.SERIES_UID, tags.FRAME_OF_REFERENCE_UID,
     tags.ORIENTATION, tags.PIXEL_SPACING, tags.SLOPE, tags.INTERCEPT, tags.MAPPING_SLOPE, tags.MAPPING_INTERCEPT, tags.MAPPING_UNIT,
     tags.ROWS, tags.COLUMNS, tags.SAMPLES, tags.FRAME_COUNT, tags.PHOTOMETRIC, tags.BITS_ALLOCATED, tags.BITS_STORED, tags.HIGH_BIT,
-    tags.PIXEL_REPRESENTATION, tags.PADDING, tags.SIEMENS_CREATOR, tags.SIEMENS_B_VALUE, tags.SIEMENS_GRADIENT, tags.GE_CREATOR,
+    tags.PIXEL_REPRESENTATION, tags.PADDING, tags.PADDING_LIMIT,
+    tags.SIEMENS_CREATOR, tags.SIEMENS_B_VALUE, tags.SIEMENS_GRADIENT, tags.GE_CREATOR,
     tags.GE_B_VALUE, tags.PHILIPS_CREATOR, tags.PHILIPS_B_VALUE,
 )  # fmt: skip
 _OWN_TAGS = (tags.SOP_CLASS_UID, tags.SOP_INSTANCE_UID, tags.POSITION, tags.INSTANCE_NUMBER, tags.ACQUISITION_TIME, tags.TRIGGER_TIME)
@@ -113,6 +114,7 @@ class SliceHeader:
     stored_size: tuple[int, int] | None = None
     unusable: str = ""
     modified_ns: int = 0
+    padding_limit: int | None = None
 
     @property
     def frame_of_reference_uid(self) -> str:
@@ -301,6 +303,7 @@ def _shared_fields(values: tuple[bytes | None, ...], is_big_endian: bool) -> tup
         "slope": fields.number(tags.MAPPING_SLOPE) if slope is None else slope,
         "intercept": fields.number(tags.MAPPING_INTERCEPT) if intercept is None else intercept,
         "padding": integer(tags.PADDING, is_signed),
+        "padding_limit": integer(tags.PADDING_LIMIT, is_signed),
         "image_type": tuple(part.strip() for part in kind.split("\\")),
     }
     return common, _texts(fields), {name: fields.number(tag) for name, tag in _NUMBERS.items()}

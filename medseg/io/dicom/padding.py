@@ -65,20 +65,29 @@ def _declared(slices: Sequence[SliceHeader], voxels: Sequence[int]) -> tuple[Fin
     return (Finding("PIXEL_PADDING", Severity.INFO, text, {"voxels": count, "value": value}),)
 
 
+def _declared_range(header: SliceHeader) -> tuple[float, float]:
+    """Return the lowest and highest intensity that the header declares as padding; an empty range where it declares none."""
+    if header.padding is None or is_wrapped_padding(header):
+        return np.inf, -np.inf
+    slope, intercept = rescale(header)
+    ends = sorted(
+        stored * slope + intercept for stored in (header.padding, header.padding if header.padding_limit is None else header.padding_limit)
+    )
+    return ends[0], ends[1]
+
+
 def _corner_findings(array: npt.NDArray[Any], slices: Sequence[SliceHeader]) -> list[Finding]:
-    """Corners that all hold one value brighter than air are padding: turned into air if declared, else only named."""
+    """Corners brighter than air are padding where they hold what is declared (a value or a range): air then, else only named."""
     corners = array[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    same = (corners == corners[:, :1]).all(axis=1)
     turned, suspect = 0, []
-    for k in np.flatnonzero(same & (corners[:, 0] > _BODY_HU)).tolist():
-        header, value = slices[k], float(corners[k, 0])
-        slope, intercept = rescale(header)
-        if header.padding is not None and not is_wrapped_padding(header) and value == header.padding * slope + intercept:
-            outside = array[k] == corners[k, 0]
+    for k in np.flatnonzero((corners > _BODY_HU).all(axis=1)).tolist():
+        lowest, highest = _declared_range(slices[k])
+        if ((corners[k] >= lowest) & (corners[k] <= highest)).all():
+            outside = (array[k] >= lowest) & (array[k] <= highest)
             turned += int(np.count_nonzero(outside))
             array[k][outside] = _AIR_HU
-        elif value > _METAL_HU:
-            suspect.append(value)
+        elif (corners[k] == corners[k, 0]).all() and corners[k, 0] > _METAL_HU:
+            suspect.append(float(corners[k, 0]))
     findings = []
     if turned:
         text = f"{turned} voxels are padding with a value that would count as body; they are read as air, {_AIR_HU} HU"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +132,7 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     orientation = [*(row / np.linalg.norm(row)), *(column / np.linalg.norm(column))]
     step = abs(float(stack @ normal_of(orientation)))
     measures, plane, shared = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = _decimals([np.linalg.norm(column), np.linalg.norm(row)])
+    measures.PixelSpacing = _decimals([float(np.linalg.norm(column)), float(np.linalg.norm(row))])
     measures.SliceThickness = measures.SpacingBetweenSlices = _decimals([step])[0]  # what each voxel of the mask stands for
     plane.ImageOrientationPatient = _decimals(orientation)
     shared.PixelMeasuresSequence = [measures]
@@ -140,7 +140,7 @@ def _shared_groups(affine: npt.NDArray[np.float64]) -> Dataset:
     return shared
 
 
-def _decimals(values: Sequence[float]) -> list[str]:
+def _decimals(values: Iterable[float]) -> list[str]:
     return [_decimal(float(value) + 0.0) for value in values]
 
 

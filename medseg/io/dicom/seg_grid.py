@@ -211,7 +211,7 @@ def placement_on(geometry: Geometry, header: SegHeader, frame_uid: str | None) -
     planes = index[:, k_axis].astype(np.intp)
     if planes.min() < 0 or planes.max() >= geometry.shape[k_axis]:
         raise _elsewhere(header.file, geometry, "some frames lie above or below the scan")
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if frame_uid and geometry.frame_of_reference_uid and frame_uid != geometry.frame_of_reference_uid:
         text = "segmentation and scan name different frames of reference, but their voxels coincide: check that they belong together"
         findings = (Finding("OTHER_FRAME_OF_REFERENCE", Severity.WARNING, text),)

@@ -214,7 +214,7 @@ def _one_length(frames: list[_Frame], keyword: str) -> float | None:
     for frame in frames:
         group = frame.group("PixelMeasuresSequence")
         value = group.get(keyword) if group is not None else None
-        lengths.add(abs(float(value)) if isinstance(value, int | float) or str(value or "").strip() else 0.0)
+        lengths.add(abs(float(value)) if value is not None and str(value).strip() else 0.0)
     length = lengths.pop() if len(lengths) == 1 else 0.0
     return length if length > 0 and math.isfinite(length) else None
 

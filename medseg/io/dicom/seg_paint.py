@@ -15,10 +15,10 @@ from medseg.core.label_map import smallest_unsigned
 from medseg.core.segment import Segment
 from medseg.io.dicom.seg_grid import Placement
 from medseg.io.dicom.seg_header import SegHeader
-from medseg.io.dicom.seg_pixels import Frames, Plane
+from medseg.io.dicom.seg_pixels import Frames
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]
-Piece = tuple[int, int, Plane]
+Piece = tuple[int, int, npt.NDArray[Any]]  # plane, first row, pixels or mask
 
 NOTABLE_SHARE = 0.01  # a threshold that changes a volume by more than this deserves a warning
 
@@ -108,7 +108,7 @@ class _Painter:
             stored = kept = 0
             for plane, row, pixels in self.pieces(frames, self._names[number]):
                 mask = pixels >= threshold
-                pieces.append((plane, row, mask))
+                pieces.append((plane, row, mask.view(np.uint8)))
                 if threshold > 1:
                     stored += int(pixels.sum(dtype=np.int64))
                     kept += int(np.count_nonzero(mask))

@@ -151,7 +151,7 @@ def _chosen(header: SegHeader, frames: Frames, wanted: str | int | None) -> tupl
     labels = {segment.label for segment in header.segments}
     unnamed = tuple(Segment(number, f"segment_{number}" + "_" * (f"segment_{number}" in labels)) for number in unknown)
     segments = tuple(sorted((*header.segments, *unnamed), key=lambda segment: segment.number))
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if unnamed and header.kind != "LABELMAP":
         text = f"frames refer to segments {unknown[:10]}, which the file does not describe; they are named after their number"
         findings = (Finding("UNDESCRIBED_SEGMENTS", Severity.WARNING, text, {"numbers": unknown}),)

@@ -139,6 +139,12 @@ def _first_dataset(origin: Source) -> Dataset:
         raise InputError(f"{origin.path}: a file of the source series cannot be read any more ({type(err).__name__})") from None
 
 
+def _empty_bad_dates(dataset: Dataset) -> None:
+    for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
+        if not is_valid.fullmatch(str(dataset.get(keyword) or "")):
+            setattr(dataset, keyword, "")
+
+
 def with_patient_and_study(made: Dataset, header: Dataset, path: Path) -> Dataset:
     """Copy patient, study and frame of reference from the scan, as a picture archive needs them to file the result.
 
@@ -156,9 +162,7 @@ def with_patient_and_study(made: Dataset, header: Dataset, path: Path) -> Datase
             made[keyword] = header[keyword]
         elif keyword in _MUST:
             setattr(made, keyword, "")
-    for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
-        if not is_valid.fullmatch(str(made.get(keyword) or "")):
-            setattr(made, keyword, "")
+    _empty_bad_dates(made)
     made.PositionReferenceIndicator = header.get("PositionReferenceIndicator") or ""
     made.LossyImageCompression = "00"
     if str(header.get("LossyImageCompression", "")) == "01":

@@ -60,9 +60,9 @@ def is_sound_orientation(orientation: Sequence[float] | None) -> bool:
     """Whether six numbers are two unit vectors at a right angle."""
     if orientation is None or len(orientation) != 6 or not all(map(math.isfinite, orientation)):
         return False
-    row, column = np.asarray(orientation[:3]), np.asarray(orientation[3:])
-    lengths_fit = all(abs(float(np.linalg.norm(v)) - 1) <= UNIT_TOLERANCE for v in (row, column))
-    return lengths_fit and abs(float(row @ column)) < RIGHT_ANGLE_TOLERANCE
+    a, b, c, d, e, f = orientation  # plain numbers: this is asked of every slice, several times
+    lengths_fit = abs(math.hypot(a, b, c) - 1) <= UNIT_TOLERANCE and abs(math.hypot(d, e, f) - 1) <= UNIT_TOLERANCE
+    return lengths_fit and abs(a * d + b * e + c * f) < RIGHT_ANGLE_TOLERANCE
 
 
 def is_sound_position(position: Sequence[float] | None) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.codes import MORPHOLOGICALLY_ABNORMAL_STRUCTURE, Code
-from medseg.core.errors import InputError, MedsegError, OutputError
+from medseg.core.errors import InputError, OutputError
 from medseg.core.label_map import LabelMap
 from medseg.core.measurement import Measurement, MeasurementTable, SegmentRow, Status
 from medseg.core.segment import Segment
@@ -21,6 +22,8 @@ from medseg.io.dicom.sr_read import check_report
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
+_DATE = re.compile(r"(\d{8})?")
+_TIME = re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?")
 NOTICE = "Research software, not a medical device"
 
 # Quantity → its concept; where a derivation is given the concept is that of the intensity (see `_intensity_concept`)
@@ -92,7 +95,7 @@ def write_sr(
         def verify(temporary: Path) -> None:
             check_report(temporary, rows, {label: segment.number for label, segment in segments.items()})
 
-        return write_verified(path, write, verify, overwrite)
+        return write_verified(Path(path), write, verify, overwrite)
 
 
 def _report(
@@ -146,19 +149,30 @@ def _report(
 
 def _evidence(source: Volume, file: Path) -> list[Dataset]:
     """Return the headers of the scan's files, each once, and last that of the SEG."""
-    from medseg.io.dicom.seg import _source_headers as source_headers
-
     origin = source.source
     files = tuple(dict.fromkeys(origin.files)) if origin is not None else ()
     try:
-        headers = source_headers(files)
-        segmentation = source_headers([os.fspath(file)])[0]
-    except (MedsegError, OSError) as err:
-        raise InputError("a file of the scan or the SEG cannot be read any more: read the scan again") from err
+        headers = [_header(name) for name in files]
+        segmentation = _header(os.fspath(file))
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
+        raise InputError("a file of the scan or the SEG cannot be read any more: read the scan again") from None
     series = {str(item.SeriesInstanceUID) for item in segmentation.get("ReferencedSeriesSequence") or ()}
     if segmentation.StudyInstanceUID != headers[0].StudyInstanceUID or (series and origin and origin.series_uid not in series):
         raise InputError(f"{file}: the segmentation belongs to another scan than the image")
     return [*headers, segmentation]
+
+
+def _header(file: str) -> Dataset:
+    """Return a file's attributes without the oddities that highdicom stops at: empty character sets, words for dates."""
+    from pydicom import dcmread
+
+    header = dcmread(file, stop_before_pixels=True)
+    if not header.get("SpecificCharacterSet", "?"):
+        del header.SpecificCharacterSet
+    for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
+        if not is_valid.fullmatch(str(header.get(keyword) or "")):
+            setattr(header, keyword, "")
+    return header
 
 
 def _tracking(segmentation: Dataset) -> dict[int, tuple[str | None, str | None]]:

@@ -53,7 +53,7 @@ class NativeStack:
     findings: tuple[Finding, ...] = ()
 
 
-def read_series(path: str | os.PathLike[str], options: ReadOptions | None = None, threads: int = 1) -> Volume:
+def read_series(path: str | os.PathLike[str], options: ReadOptions | None = None, threads: int | None = None) -> Volume:
     """Read the DICOM series in a file or below a folder as a Volume.
 
     `options` chooses among several series or stacks and holds the ways past a refusal. The k axis runs along the slice
@@ -68,7 +68,7 @@ def read_series(path: str | os.PathLike[str], options: ReadOptions | None = None
     return _volume(path, series, stack, (*notes, *selected), threads)
 
 
-def read_series_volumes(path: str | os.PathLike[str], options: ReadOptions | None = None, threads: int = 1) -> list[Volume]:
+def read_series_volumes(path: str | os.PathLike[str], options: ReadOptions | None = None, threads: int | None = None) -> list[Volume]:
     """Read every stack of a series (time points, echoes, b-values) in order, each as `read_series` does; one for a 3D series.
 
     A choice among the options is kept. Raises what `read_series` raises.
@@ -157,7 +157,7 @@ def refuse_errors(series: Series, findings: Sequence[Finding]) -> None:
     raise InconsistentSeriesError(message, findings)
 
 
-def _volume(path: str | os.PathLike[str], series: Series, stack: AuditedStack, notes: Sequence[Finding], threads: int) -> Volume:
+def _volume(path: str | os.PathLike[str], series: Series, stack: AuditedStack, notes: Sequence[Finding], threads: int | None) -> Volume:
     refuse_errors(series, stack.findings)
     placement = _placement(series, stack)
     array, padding = read_pixels(stack.slices, threads)

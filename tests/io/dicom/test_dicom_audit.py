@@ -233,8 +233,8 @@ def test_position_that_is_nan(make_series) -> None:
 @pytest.mark.parametrize(
     ("changes", "code", "severity"),
     [
-        ({"SliceThickness": 5}, "SLICE_THICKNESS_DIFFERS", Severity.INFO),
-        ({"SliceThickness": 1}, "SLICE_THICKNESS_DIFFERS", Severity.INFO),
+        ({"SliceThickness": 5}, "SLICE_THICKNESS_DIFFERS", Severity.WARNING),
+        ({"SliceThickness": 1}, "SLICE_THICKNESS_DIFFERS", Severity.WARNING),
         ({"SpacingBetweenSlices": 5}, "SPACING_BETWEEN_SLICES_WRONG", Severity.WARNING),
         ({"SpacingBetweenSlices": -2.5}, "SPACING_BETWEEN_SLICES_WRONG", Severity.WARNING),
         ({"SpacingBetweenSlices": 0}, "SPACING_BETWEEN_SLICES_WRONG", Severity.WARNING),

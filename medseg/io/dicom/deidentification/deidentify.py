@@ -18,7 +18,7 @@ from medseg.io.atomic import check_folder, write_verified
 from medseg.io.dicom.deidentification.dataset import TEXT_VRS, Pseudonyms, Treatment, holds_any, identifying_words, walk
 from medseg.io.dicom.deidentification.profile import DeidOptions
 from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
-from medseg.io.dicom.header import other_object
+from medseg.io.dicom.kinds import other_object
 from medseg.io.dicom.quiet import quiet
 
 if TYPE_CHECKING:
