@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("segmentation", type=click.Path())
 @click.option("--image", type=click.Path(), help="The scan, for intensities and true positions: a file or a DICOM folder.")
-@click.option("-o", "--output", type=click.Path(), help="Write the table here (.csv or .json).")
+@click.option(
+    "-o", "--output", type=click.Path(), help="Write the table here: .csv, .json, or .sr.dcm (DICOM report; needs a DICOM SEG and --image)."
+)
 @click.option("--percentile", "percentiles", type=float, multiple=True, help="Also this percentile (50 = median); repeatable.")
+@click.option("--resample-mask", is_flag=True, help="Bring a segmentation from another grid onto that of the scan (nearest neighbour).")
 @reading_options()
 @overwrite_option
 @speaking
@@ -27,6 +30,7 @@ def measure(
     image: str | None,
     output: str | None,
     percentiles: tuple[float, ...],
+    resample_mask: bool,
     reading: ReadOptions,
     overwrite: bool,
     terminal: Terminal,
@@ -40,18 +44,25 @@ def measure(
     from medseg.io.report import choices_of
     from medseg.reporting.table import rich_table
 
-    done = measure_file(segmentation, image, reading, percentiles=percentiles)
+    done = measure_file(segmentation, image, reading, percentiles=percentiles, resample_mask=resample_mask)
     record = {"findings": [finding.to_dict() for finding in done.findings], "reading": choices_of(reading)}
     document = done.table.to_dict() | record
     if output:
-        _write(done, document, output, overwrite)
+        _write(done, document, output, segmentation, overwrite)
     terminal.findings(done.findings)
     terminal.show(rich_table(done.table, done.segments))
     terminal.document(document)
 
 
-def _write(done: Measured, document: dict[str, object], output: str, overwrite: bool) -> None:
+def _write(done: Measured, document: dict[str, object], output: str, segmentation: str, overwrite: bool) -> None:
     """Write the table in the format of its suffix."""
+    if output.lower().endswith(".sr.dcm"):
+        from medseg.io.dicom.sr import write_sr
+
+        if done.volume is None:
+            raise click.UsageError("a DICOM report refers to its scan, read on one grid: give --image SERIES")
+        write_sr(done.table, output, source=done.volume, segmentation=segmentation, overwrite=overwrite)
+        return
     from medseg.cli.outputs import write_table
 
     write_table(document, done.table, output, overwrite=overwrite)

@@ -227,6 +227,10 @@ _FILES = {
     "NOT_PRICED": Advice(
         "The cost of the faults is unknown.", "Give the segmentation that was drawn on this scan, or choose the scan with --series."
     ),
+    "MASK_RESAMPLED": Advice(
+        "Borders moved by up to half a voxel: small segments change most. Both volumes are given.",
+        "Report the volume on the segmentation's own grid (measure it without --image) where intensities are not needed.",
+    ),
     "NATIVE_SLICES": Advice(
         "Right: each slice counts for half of both gaps beside it. Voxels × spacing would be wrong.",
         "Keep this segmentation together with the DICOM scan: a NIfTI copy loses the positions.",

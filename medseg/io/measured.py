@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg.core.errors import GeometryError, MedsegError, UnsupportedFormatError
+from medseg.core.errors import GeometryError, GeometryMismatchError, MedsegError, UnsupportedFormatError
 from medseg.core.finding import Finding, Severity, errors_in
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
@@ -20,7 +20,7 @@ from medseg.io.options import ReadOptions
 from medseg.io.read import find_reader, read_layers, read_with
 from medseg.measurement.measure import measure
 from medseg.measurement.native import ScannedSlices, measure_native
-from medseg.preprocessing.resample import fit_to
+from medseg.preprocessing.resample import fit_to, resample_label_map
 
 if TYPE_CHECKING:
     from medseg.io.dicom.volume import NativeStack
@@ -41,12 +41,19 @@ class Measured:
 
 
 def measure_file(
-    segmentation: str | Path, image: str | Path | None = None, reading: ReadOptions | None = None, *, percentiles: Sequence[float] = ()
+    segmentation: str | Path,
+    image: str | Path | None = None,
+    reading: ReadOptions | None = None,
+    *,
+    percentiles: Sequence[float] = (),
+    resample_mask: bool = False,
 ) -> Measured:
     """Measure every segment of a file, overlapping ones each in its own layer.
 
     Where the scan is a DICOM stack with missing slices or uneven distances, and the segmentation was drawn on its slices,
-    volumes are the sum of area × slice width (finding NATIVE_SLICES). Raises what reading and `measure` raise.
+    volumes are the sum of area × slice width (finding NATIVE_SLICES). A segmentation on another grid raises
+    GeometryMismatchError, unless `resample_mask` brings it onto that of the scan (finding MASK_RESAMPLED with the volumes
+    before and after). Raises what reading and `measure` raise.
     """
     path, reading = Path(segmentation), reading or ReadOptions()
     if image is not None:
@@ -61,7 +68,7 @@ def measure_file(
         if lonely is None:
             raise
         return _measured_alone(lonely, err)
-    done = _on_grid(layers, volume, percentiles)
+    done = _on_grid(layers, volume, percentiles, resample_mask)
     return done if volume is not None else replace(done, findings=(*done.findings, *frames_left_out(path)))
 
 
@@ -70,9 +77,27 @@ def _contour_grid(path: Path, volume: Volume | None) -> Geometry | None:
     return volume.geometry if volume is not None and is_contours(path) else None
 
 
-def _on_grid(layers: tuple[LabelMap, ...], volume: Volume | None, percentiles: Sequence[float]) -> Measured:
+def _fitted(layer: LabelMap, geometry: Geometry, resample_mask: bool) -> LabelMap:
+    """Return a layer on the grid of the scan; resampled only where that was asked for and is needed."""
+    try:
+        return fit_to(layer, geometry)
+    except GeometryMismatchError:
+        if not resample_mask:
+            raise
+    moved = resample_label_map(layer, geometry)
+    volumes = [
+        {"label": before.label, "before_ml": before.measurements["volume"].value, "after_ml": after.measurements["volume"].value}
+        for before, after in zip(measure(layer), measure(moved), strict=True)
+    ]
+    listed = ", ".join(f"{one['label']} {one['before_ml']:.2f} → {one['after_ml']:.2f} ml" for one in volumes[:4])
+    text = f"the segmentation lay on another grid and was brought onto that of the scan (nearest neighbour): {listed}"
+    finding = Finding("MASK_RESAMPLED", Severity.WARNING, text, {"volumes": volumes})
+    return replace(moved, findings=(*moved.findings, finding))
+
+
+def _on_grid(layers: tuple[LabelMap, ...], volume: Volume | None, percentiles: Sequence[float], resample_mask: bool) -> Measured:
     if volume is not None:
-        layers = tuple(fit_to(layer, volume.geometry) for layer in layers)
+        layers = tuple(_fitted(layer, volume.geometry, resample_mask) for layer in layers)
     tables = [measure(layer, volume, percentiles=percentiles) for layer in layers]
     findings = [*(finding for layer in layers for finding in layer.findings), *(volume.findings if volume else ())]
     if len(layers) > 1:

@@ -137,3 +137,30 @@ def test_one_volume_of_a_4d_file_is_chosen(medseg, tmp_path):
     assert np.unique(nibabel.load(tmp_path / "one.nii.gz").dataobj).tolist() == [20]
     done = medseg("convert", "bold.nii.gz", "other.nii.gz", "--volume", 3)
     assert (done.code, "0 to 2" in done.err) == (3, True)
+
+
+def test_measure_brings_a_mask_onto_the_scan_only_when_asked(medseg, tmp_path, sample_data):
+    """Row L2: another grid is refused; --resample-mask goes on and says both volumes."""
+    series, labels = sample_data / "torso" / "dicom", sample_data / "torso" / "labels.nii.gz"
+    assert medseg("preprocess", "resample", series, "-o", tmp_path / "coarse.nii.gz", "--spacing-mm", "6").code == 0
+    assert medseg("convert", labels, tmp_path / "mask.seg.nrrd", "--like", tmp_path / "coarse.nii.gz", "--label-map").code == 0
+    refused = medseg("measure", tmp_path / "mask.seg.nrrd", "--image", series)
+    assert refused.code == 3
+    done = medseg("measure", tmp_path / "mask.seg.nrrd", "--image", series, "--resample-mask", "--json").document
+    (finding,) = [finding for finding in done["findings"] if finding["code"] == "MASK_RESAMPLED"]
+    after = {row["label"]: row["volume_ml"] for row in done["segments"]}
+    for one in finding["details"]["volumes"]:
+        assert one["after_ml"] == after[one["label"]]
+        if one["label"] == "liver":  # large and compact: a border half a voxel away changes little
+            assert abs(one["after_ml"] - one["before_ml"]) < 0.02 * one["before_ml"]
+
+
+def test_measure_writes_a_dicom_report(medseg, tmp_path, sample_data):
+    """SEG and report of the sample study; without a SEG there is nothing to point to."""
+    series, labels = sample_data / "torso" / "dicom", sample_data / "torso" / "labels.nii.gz"
+    assert medseg("convert", labels, tmp_path / "seg.dcm", "--label-map", "--source", series).code == 0
+    done = medseg("measure", tmp_path / "seg.dcm", "--image", series, "-o", tmp_path / "t.sr.dcm")
+    assert done.code == 0, done.err
+    assert medseg("inspect", tmp_path / "t.sr.dcm").code in (0, 3)
+    refused = medseg("measure", labels, "--image", series, "-o", tmp_path / "u.sr.dcm")
+    assert (refused.code, (tmp_path / "u.sr.dcm").exists()) == (3, False)

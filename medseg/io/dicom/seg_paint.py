@@ -108,7 +108,7 @@ class _Painter:
             stored = kept = 0
             for plane, row, pixels in self.pieces(frames, self._names[number]):
                 mask = pixels >= threshold
-                pieces.append((plane, row, mask.view(np.uint8)))
+                pieces.append((plane, row, mask))
                 if threshold > 1:
                     stored += int(pixels.sum(dtype=np.int64))
                     kept += int(np.count_nonzero(mask))
