@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.core.errors import InputError, MedsegError
+from medseg.core.errors import InputError, MedsegError, UnreadableFileError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
@@ -50,7 +50,6 @@ CONTENTS = {
     "float": lambda shape: np.resize(np.array([0.1, -1e30, 3e-39], np.float32), shape),
     "double": lambda shape: np.resize(np.array([0.1, 1e300]), shape),
     "unsigned 32": lambda shape: np.resize(np.array([0, 4294967295], np.uint32), shape),
-    "NaN": lambda shape: np.full(shape, np.nan, np.float32),
     "C order": lambda shape: np.ascontiguousarray(np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)),
 }
 
@@ -76,6 +75,16 @@ def test_voxels_survive(tmp_path: Path, suffix: str, content: str, shape: str) -
     assert volume.array.dtype == array.dtype
     assert volume.array.T.flags.c_contiguous
     assert not volume.array.flags.writeable
+
+
+@pytest.mark.parametrize("suffix", SCAN_SUFFIXES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_scan_of_nothing_but_nan_is_refused(tmp_path: Path, suffix: str, shape: str) -> None:
+    """Not a number anywhere: there is no smallest intensity to put in its place."""
+    array = np.full(SHAPES[shape], np.nan, np.float32)
+    path = write(Volume(array, Geometry(array.shape, GRIDS["oblique"])), tmp_path / f"x{suffix}")
+    with pytest.raises(UnreadableFileError, match="no finite number"):
+        read(path)
 
 
 @pytest.mark.parametrize("suffix", LABEL_SUFFIXES)
