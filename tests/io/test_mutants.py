@@ -7,15 +7,18 @@ reader NRRD again, from case 17 modulo the number of cases.
 from __future__ import annotations
 
 import json
+import random
+import secrets
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from made_files import VOXELS, metaimage, nrrd, saved
+from made_files import metaimage, nrrd, saved
 from made_multiframe import make_enhanced
 from made_series import numbered_volume
 from made_structures import CLOSED, circle, write_structures
@@ -136,7 +139,9 @@ def _enhanced(corpus: Path) -> None:
 
 def _mosaic(corpus: Path) -> None:
     planes = stack()[10:74:8]
-    write_records([mosaic("mutants", [type(plane)(plane.position, spacing_mm=(8, 8), size=(16, 16)) for plane in planes])], corpus / "folder")
+    write_records(
+        [mosaic("mutants", [type(plane)(plane.position, spacing_mm=(8, 8), size=(16, 16)) for plane in planes])], corpus / "folder"
+    )
 
 
 def _seg(corpus: Path) -> None:
@@ -200,7 +205,11 @@ def read_mutants(name: str, tmp_path: Path, first: int, count: int) -> None:
     """Read mutants in a child with a cap on its memory and a watchdog, and hold it to what a reader promises."""
     (tmp_path / "corpus").mkdir()
     (tmp_path / "scratch").mkdir()
-    CORPORA[name](tmp_path / "corpus")
+    dice = random.Random(name)
+    with pytest.MonkeyPatch.context() as patch:  # new UIDs are the only chance in the corpus
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
+        patch.setattr(secrets, "randbelow", dice.randrange)
+        CORPORA[name](tmp_path / "corpus")
     numbers = map(str, (first, count, ADDRESS_SPACE_BYTES, SECONDS))
     command = [sys.executable, "-c", CHILD, str(tmp_path / "corpus"), str(tmp_path / "scratch"), name, *numbers]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30 + count, check=False)
