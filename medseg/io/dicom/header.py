@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -125,7 +125,7 @@ class SliceHeader:
     def instance_number(self) -> int | None:
         """The instance number; never used to order slices in space."""
         number = self.numbers["instance_number"]
-        return None if number is None else int(number)
+        return int(number) if number is not None and math.isfinite(number) else None
 
     @property
     def frame_bytes(self) -> int:
@@ -146,14 +146,6 @@ class SliceHeader:
 
 class NotAnImageError(Exception):
     """The file is DICOM, but no image; the message names its kind. Never leaves `medseg.io.dicom`."""
-
-
-def has_changed(header: SliceHeader) -> bool:
-    """Whether the file was changed, replaced or removed since its header was read."""
-    try:
-        return os.stat(header.path).st_mtime_ns != header.modified_ns
-    except OSError:
-        return True
 
 
 def read_header(path: str) -> SliceHeader:

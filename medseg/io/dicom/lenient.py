@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from pathlib import Path
@@ -27,7 +28,8 @@ def lenient_elements(path: str, wanted: frozenset[int]) -> tuple[dict[int, bytes
     if os.path.getsize(path) > LARGEST_FILE:
         return None
     try:
-        with quiet(), Path(path).open("rb") as stream:
+        # from memory: pydicom reserves whatever length a broken element declares before it looks at the file
+        with quiet(), io.BytesIO(Path(path).read_bytes()) as stream:
             dataset = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
             at = stream.tell()
             tags = list(dataset.keys())

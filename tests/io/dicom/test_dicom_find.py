@@ -13,7 +13,6 @@ from made_series import numbered_volume
 
 from medseg.core.errors import UnreadableFileError, UnsupportedFormatError
 from medseg.io.dicom.find import find_series, is_dicom
-from medseg.io.dicom.header import has_changed
 from medseg.io.dicom.quiet import quiet
 
 
@@ -215,16 +214,6 @@ def test_a_closed_file_and_one_that_vanishes_are_named(make_series, monkeypatch:
     (found,) = find_series(folder)
     assert [one.reason for one in found.unreadable] == ["Permission denied", "No such file or directory"]
     assert len(found.slices) == 4
-
-
-def test_a_file_that_changes_after_its_header_was_read_is_noticed(make_series) -> None:
-    (found,) = find_series(make_series())
-    header = found.slices[0]
-    assert not has_changed(header)
-    os.utime(header.path, ns=(1, 1))
-    assert has_changed(header)
-    os.remove(header.path)
-    assert has_changed(header)
 
 
 @pytest.mark.parametrize("name", ["DÉCOUPE.DCM", "De\u0301coupe", "a b  c", "x" * 250, "\udcff\udcfe", "1.2.840.113619"])
