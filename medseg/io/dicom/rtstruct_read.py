@@ -20,6 +20,7 @@ from medseg.io.dicom.contour_fill import rasterise
 from medseg.io.dicom.contour_grid import default_geometry
 from medseg.io.dicom.contours import CLOSED, POINT, Contour, Roi, StructureSet
 from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
+from medseg.io.dicom.foreign import FOREIGN_ERRORS
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.seg_terms import code_of
 from medseg.kernels.decimals import parse_decimals
@@ -34,7 +35,6 @@ RTSTRUCT_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"
 _SOP_CLASS = 0x00080016
 _LONGEST_NAME = 64
 _INTERPOLATED = "INTERPOLATED_PLANAR"  # not of the standard: closed contours that OsiriX drew between those of the user
-_FOREIGN = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, OSError, EOFError, RecursionError)
 
 
 def is_rtstruct(path: str | os.PathLike[str]) -> bool:
@@ -61,7 +61,7 @@ def read_structures(path: str | os.PathLike[str]) -> StructureSet:
             return _structures(dataset, file)
         except MedsegError:
             raise
-        except _FOREIGN as err:
+        except FOREIGN_ERRORS as err:
             # the text of these errors may quote the patient's header, so it is not passed on
             raise UnreadableFileError(
                 f"{file}: the structure set lacks attributes it must have, or they hold nonsense ({type(err).__name__}): export it again"
@@ -94,7 +94,7 @@ def _dataset(file: Path) -> Dataset:
         raise UnreadableFileError(f"{file}: the structure set cannot be read ({err}): copy or export the file again") from None
     except MedsegError:
         raise
-    except (InvalidDicomError, *_FOREIGN) as err:
+    except (InvalidDicomError, *FOREIGN_ERRORS) as err:
         raise UnreadableFileError(f"{file}: the structure set cannot be read ({type(err).__name__}): copy the file again") from None
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from medseg.core.errors import GeometryError, InputError, MedsegError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.segment import Colour, Segment
 from medseg.io.dicom.elements import DEFLATED, HeaderError, NotDicomError, read_dataset_bytes, read_elements
+from medseg.io.dicom.foreign import FOREIGN_ERRORS
 from medseg.io.dicom.seg_terms import UNSPECIFIED, code_of, rgb_from_lab
 from medseg.io.dicom.sort import is_sound_orientation, is_sound_position, is_sound_spacing
 
@@ -26,10 +27,6 @@ KINDS = ("BINARY", "FRACTIONAL", "LABELMAP")
 SAME_DIRECTION = 2e-3  # directions of two frames may differ by this (0.1 degree): headers carry few digits
 SAME_SPACING_SHARE = 1e-3  # and pixel spacings by this share
 _SOP_CLASS = 0x00080016
-DAMAGE = (  # what pydicom raises on damaged files
-    AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, OSError, EOFError, RecursionError,
-    MemoryError, AssertionError,
-)  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -102,7 +99,7 @@ def read_seg_header(file: Path) -> SegHeader:
         return _header(dataset, file)
     except MedsegError:
         raise
-    except DAMAGE as err:
+    except FOREIGN_ERRORS as err:
         # the text of these errors may quote the patient's header, so it is not passed on
         raise UnreadableFileError(f"{file}: the segmentation lacks attributes it must have ({type(err).__name__})") from None
 
@@ -118,7 +115,7 @@ def _dataset(file: Path) -> Dataset:
         return dcmread(file, stop_before_pixels=True)
     except HeaderError as err:
         raise UnreadableFileError(f"{file}: {err}: copy the file again") from None
-    except (InvalidDicomError, NotDicomError, *DAMAGE) as err:
+    except (InvalidDicomError, NotDicomError, *FOREIGN_ERRORS) as err:
         raise UnreadableFileError(f"{file}: the segmentation cannot be read ({type(err).__name__}): copy the file again") from None
 
 
@@ -281,7 +278,7 @@ def _palette(dataset: Dataset) -> dict[int, Colour]:
             np.frombuffer(dataset[f"{name}PaletteColorLookupTableData"].value, dtype="<u2" if bits == 16 else np.uint8)
             for name in ("Red", "Green", "Blue")
         ]
-    except DAMAGE:
+    except FOREIGN_ERRORS:
         return {}
     shift = 8 if bits == 16 else 0
     rows = zip(*(table[: count or 1 << 16].tolist() for table in tables), strict=False)

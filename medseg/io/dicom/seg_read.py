@@ -18,9 +18,10 @@ from medseg.core.label_map import LabelMap, present_numbers
 from medseg.core.native_slices import NativeSlices
 from medseg.core.segment import Segment
 from medseg.core.volume import Source
+from medseg.io.dicom.foreign import FOREIGN_ERRORS
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.seg_grid import Placement, distinct_planes, own_placement, placement_on, scan_planes
-from medseg.io.dicom.seg_header import DAMAGE, SEG_CLASSES, SegHeader, is_seg, one_file, read_seg_header
+from medseg.io.dicom.seg_header import SEG_CLASSES, SegHeader, is_seg, one_file, read_seg_header
 from medseg.io.dicom.seg_paint import Painted, frames_of, largest_fraction, numbers_in_frames, paint
 from medseg.io.dicom.seg_pixels import Frames, open_frames
 
@@ -171,5 +172,5 @@ def _damage_named(file: Path) -> Iterator[None]:
         yield
     except MedsegError:
         raise
-    except DAMAGE as err:
+    except FOREIGN_ERRORS as err:
         raise UnreadableFileError(f"{file}: the segmentation is damaged ({type(err).__name__}): copy the file again") from None

@@ -139,7 +139,8 @@ def _first_dataset(origin: Source) -> Dataset:
         raise InputError(f"{origin.path}: a file of the source series cannot be read any more ({type(err).__name__})") from None
 
 
-def _empty_bad_dates(dataset: Dataset) -> None:
+def empty_bad_dates(dataset: Dataset) -> None:
+    """Empty dates and times that are none: de-identified files hold words there."""
     for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
         if not is_valid.fullmatch(str(dataset.get(keyword) or "")):
             setattr(dataset, keyword, "")
@@ -162,7 +163,7 @@ def with_patient_and_study(made: Dataset, header: Dataset, path: Path) -> Datase
             made[keyword] = header[keyword]
         elif keyword in _MUST:
             setattr(made, keyword, "")
-    _empty_bad_dates(made)
+    empty_bad_dates(made)
     made.PositionReferenceIndicator = header.get("PositionReferenceIndicator") or ""
     made.LossyImageCompression = "00"
     if str(header.get("LossyImageCompression", "")) == "01":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +16,12 @@ from medseg.core.volume import Volume
 from medseg.io.atomic import write_verified
 from medseg.io.dicom.quiet import quiet
 from medseg.io.dicom.seg_read import is_seg, read_seg_layers
+from medseg.io.dicom.seg_source import empty_bad_dates
 from medseg.io.dicom.sr_read import check_report
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_DATE = re.compile(r"(\d{8})?")
-_TIME = re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?")
 NOTICE = "Research software, not a medical device"
 
 # Quantity → its concept; where a derivation is given the concept is that of the intensity (see `_intensity_concept`)
@@ -169,9 +167,7 @@ def _header(file: str) -> Dataset:
     header = dcmread(file, stop_before_pixels=True)
     if not header.get("SpecificCharacterSet", "?"):
         del header.SpecificCharacterSet
-    for keyword, is_valid in (("PatientBirthDate", _DATE), ("StudyDate", _DATE), ("StudyTime", _TIME)):
-        if not is_valid.fullmatch(str(header.get(keyword) or "")):
-            setattr(header, keyword, "")
+    empty_bad_dates(header)
     return header
 
 

@@ -18,6 +18,7 @@ from medseg.io.atomic import check_folder, write_verified
 from medseg.io.dicom.deidentification.dataset import TEXT_VRS, Pseudonyms, Treatment, holds_any, identifying_words, walk
 from medseg.io.dicom.deidentification.profile import DeidOptions
 from medseg.io.dicom.elements import HeaderError, NotDicomError, read_elements
+from medseg.io.dicom.foreign import FOREIGN_ERRORS
 from medseg.io.dicom.kinds import other_object
 from medseg.io.dicom.quiet import quiet
 
@@ -194,7 +195,7 @@ def _read(file: Path) -> Dataset:
             pass
         _name(dataset)
         return dataset
-    except (InvalidDicomError, OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, NotImplementedError, EOFError):
+    except (InvalidDicomError, *FOREIGN_ERRORS):
         raise UnreadableFileError("a file cannot be read") from None  # names and texts may be the patient's
 
 
