@@ -344,6 +344,14 @@ _RESULTS = {
     "NON_FINITE_REPLACED": Advice("None for organs if the voxels lie outside the patient.", "Look where they are."),
     "LESS_MEMORY_THAN_WANTED": Advice("None: only slower.", _NOTHING),
     "CONSTANT_INTENSITY": Advice("Nothing can be told apart in an image of one value.", "Check that the right file was read."),
+    "VOLUME_UNCERTAIN": Advice(
+        "The volume is right on average, but another position of the patient on the same grid would give another one.",
+        "Report the interval with the volume; use thinner slices for lesions of this size.",
+    ),
+    "VOLUMES_DIFFER": Advice(
+        "Counting voxels and measuring the mesh are both in use; for small or thin segments they differ.",
+        "Say in the paper which volume it is (volume_ml counts voxels), and use the same one throughout.",
+    ),
     "NO_SEGMENTS": Advice("Nothing to measure, which does not mean that nothing is there.", "Check that this is the right file."),
     "SEGMENT_EMPTY": Advice(
         "A volume of 0 means not found; it does not mean not there.", "Look at the scan; check limits and the choice of segments."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -25,8 +25,9 @@ class Status(str, Enum):
 class Measurement:
     """One quantity of one segment: `value` in `unit` (UCUM), its 95 % `interval` where known, its `status` and the reason.
 
-    A value that could not be measured is None with a reason, never 0, NaN or infinity by accident. A segment cut by the
-    field of view keeps the value of its visible part. Raises ParameterError where that is broken.
+    `parts` are the standard deviations that the interval is made of, in `unit`, by their source (grid, boundary, model). A
+    value that could not be measured is None with a reason, never 0, NaN or infinity by accident. A segment cut by the field
+    of view keeps the value of its visible part. Raises ParameterError where that is broken.
 
     >>> print(Measurement("liver", "volume", 1512.42, "ml", interval=(1498.0, 1526.9)))
     1512.4 ml [1498.0, 1526.9]
@@ -39,6 +40,7 @@ class Measurement:
     interval: tuple[float, float] | None = None
     status: Status = Status.MEASURED
     reason: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))
@@ -80,6 +82,8 @@ class SegmentRow:
             "reason": self.reason,
             "volume_ml": volume.value,
             "volume_interval_ml": list(volume.interval) if volume.interval else None,
+            "volume_sd_ml": dict(volume.parts) or None,
+            "visible_ml": volume.value if self.status is Status.CUT_BY_FIELD_OF_VIEW else None,
             "voxel_count": self.voxel_count,
             "centroid_ras_mm": list(self.centroid_mm) if self.centroid_mm else None,
             "bounding_box_ijk": [list(corner) for corner in self.bounding_box] if self.bounding_box else None,

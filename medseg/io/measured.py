@@ -16,9 +16,11 @@ from medseg.core.native_slices import NativeSlices
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.io.dicom_objects import frames_left_out, is_contours
+from medseg.io.measure_options import MeasureOptions, read_probabilities, read_replicates
 from medseg.io.options import ReadOptions
 from medseg.io.read import find_reader, read_layers, read_with
 from medseg.measurement.measure import measure
+from medseg.measurement.measured_rows import chosen_rows, volume_findings, with_features
 from medseg.measurement.native import ScannedSlices, measure_native
 from medseg.preprocessing.resample import fit_to, resample_label_map
 
@@ -44,22 +46,21 @@ def measure_file(
     segmentation: str | Path,
     image: str | Path | None = None,
     reading: ReadOptions | None = None,
-    *,
-    percentiles: Sequence[float] = (),
-    resample_mask: bool = False,
+    options: MeasureOptions | None = None,
 ) -> Measured:
     """Measure every segment of a file, overlapping ones each in its own layer.
 
     Where the scan is a DICOM stack with missing slices or uneven distances, and the segmentation was drawn on its slices,
     volumes are the sum of area × slice width (finding NATIVE_SLICES). A segmentation on another grid raises
-    GeometryMismatchError, unless `resample_mask` brings it onto that of the scan (finding MASK_RESAMPLED with the volumes
-    before and after). Raises what reading and `measure` raise.
+    GeometryMismatchError, unless `options.resample_mask` brings it onto that of the scan (finding MASK_RESAMPLED with the
+    volumes before and after). A segment that `options.segments` names and the file lacks is `not_attempted`. Raises what
+    reading and `measure` raise.
     """
-    path, reading = Path(segmentation), reading or ReadOptions()
+    path, reading, options = Path(segmentation), reading or ReadOptions(), options or MeasureOptions()
     if image is not None:
-        native = _on_native_slices(path, Path(image), reading, percentiles)
+        native = _on_native_slices(path, Path(image), reading, options.percentiles)
         if native is not None:
-            return native
+            return _finished(native, options)
     volume = read_with(image, reading) if image is not None else None
     try:
         layers = read_layers(path, geometry=_contour_grid(path, volume))
@@ -67,9 +68,15 @@ def measure_file(
         lonely = _native_seg(path) if volume is None else None
         if lonely is None:
             raise
-        return _measured_alone(lonely, err)
-    done = _on_grid(layers, volume, percentiles, resample_mask)
+        return _finished(_measured_alone(lonely, err), options)
+    done = _finished(_on_grid(layers, volume, options), options)
     return done if volume is not None else replace(done, findings=(*done.findings, *frames_left_out(path)))
+
+
+def _finished(done: Measured, options: MeasureOptions) -> Measured:
+    """Keep the segments that were asked for, and say which volumes are to be taken with care."""
+    table = chosen_rows(done.table, options.segments) if options.segments else done.table
+    return replace(done, table=table, findings=(*done.findings, *volume_findings(table)))
 
 
 def _contour_grid(path: Path, volume: Volume | None) -> Geometry | None:
@@ -95,10 +102,15 @@ def _fitted(layer: LabelMap, geometry: Geometry, resample_mask: bool) -> LabelMa
     return replace(moved, findings=(*moved.findings, finding))
 
 
-def _on_grid(layers: tuple[LabelMap, ...], volume: Volume | None, percentiles: Sequence[float], resample_mask: bool) -> Measured:
+def _on_grid(layers: tuple[LabelMap, ...], volume: Volume | None, options: MeasureOptions) -> Measured:
     if volume is not None:
-        layers = tuple(_fitted(layer, volume.geometry, resample_mask) for layer in layers)
-    tables = [measure(layer, volume, percentiles=percentiles) for layer in layers]
+        layers = tuple(_fitted(layer, volume.geometry, options.resample_mask) for layer in layers)
+    replicates = read_replicates(options)
+    tables = []
+    for layer in layers:
+        soft = read_probabilities(layer, options)
+        table = measure(layer, volume, percentiles=options.percentiles, probabilities=soft, replicates=replicates)
+        tables.append(with_features(table, layer, volume, options.features))
     findings = [*(finding for layer in layers for finding in layer.findings), *(volume.findings if volume else ())]
     if len(layers) > 1:
         text = f"segments share voxels: each was measured in its own of {len(layers)} layers, so volumes must not be added up"

@@ -9,27 +9,37 @@ import numpy as np
 
 from medseg.core.errors import GeometryMismatchError, ParameterError
 from medseg.core.geometry import Geometry
-from medseg.core.label_map import LabelMap
+from medseg.core.label_map import LabelMap, ProbabilityMap
 from medseg.core.measurement import Measurement, MeasurementTable, SegmentRow, Status
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
+from medseg.measurement.volume import Volumes
 
 if TYPE_CHECKING:
     from medseg.kernels.statistics import LabelStatistics
 
 _SIDES = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
 _OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
-_MM3_PER_ML = 1000.0
 
 
-def measure(label_map: LabelMap, volume: Volume | None = None, *, percentiles: Sequence[float] = ()) -> MeasurementTable:
+def measure(
+    label_map: LabelMap,
+    volume: Volume | None = None,
+    *,
+    percentiles: Sequence[float] = (),
+    probabilities: ProbabilityMap | None = None,
+    replicates: Sequence[LabelMap] = (),
+) -> MeasurementTable:
     """Measure every segment: volume in ml, centroid, bounding box, border contact, and intensities where a scan is given.
 
-    The volume is the number of voxels times |det| of the affine, so tilted and oblique grids are right. `std` divides by
-    the number of voxels. A segment without voxels is `absent` with volume 0; one that touches the border of the field of
-    view is `cut_by_field_of_view` and keeps the volume of its visible part. Intensities leave out NaN and infinity and are
-    None where nothing is left. `percentiles` (0 to 100) cost a second pass. Raises GeometryMismatchError where the two
-    grids differ, ParameterError for an impossible percentile.
+    The volume is the number of voxels times |det| of the affine, so tilted and oblique grids are right. Its 95 % interval
+    and the standard deviations it is made of (grid, boundary, and model where `replicates` of the segmentation by other
+    folds or augmentations are given) are those of `measurement.uncertainty`; `voxel_ml`, `mesh_ml` (IBSI) and
+    `probability_ml` (the sum of class `probabilities`) stand beside it. A segment without voxels is `absent` and has no
+    volume; one that touches the border of the field of view is `cut_by_field_of_view` and keeps the volume of its visible
+    part. `std` divides by the number of voxels; intensities leave out NaN and infinity and are None where nothing is left.
+    `percentiles` (0 to 100) cost a second pass. Raises GeometryMismatchError where grids differ, ParameterError for an
+    impossible percentile.
 
     >>> from medseg.core.geometry import Geometry
     >>> grid = Geometry((4, 4, 4), np.diag([1.0, 1.0, 2.5, 1.0]))
@@ -51,6 +61,7 @@ def measure(label_map: LabelMap, volume: Volume | None = None, *, percentiles: S
         values = label_percentiles(label_map.array.T, image, percentiles, found)
         quantiles = {int(number): dict(zip(percentiles, value, strict=True)) for number, value in zip(found.numbers, values, strict=True)}
     unit = "" if volume is None else volume.unit
+    volumes = Volumes(label_map, found, probabilities, replicates)
     rows = []
     for segment in label_map.segments:
         row = rows_of.get(segment.number)
@@ -58,7 +69,8 @@ def measure(label_map: LabelMap, volume: Volume | None = None, *, percentiles: S
             rows.append(_absent_row(segment))
             continue
         extra = {} if quantiles is None else quantiles[segment.number]
-        rows.append(_row(segment, label_map.geometry, found, row, volume is not None, unit, extra))
+        intensities = {} if volume is None else _intensities(segment.label, found, row, unit, extra)
+        rows.append(_row(segment, label_map.geometry, found, row, volumes, intensities))
     return MeasurementTable(tuple(rows), modality="" if volume is None else volume.modality, unit=unit)
 
 
@@ -95,24 +107,16 @@ def border_sides(geometry: Geometry, faces: Sequence[int]) -> tuple[str, ...]:
 
 def _absent_row(segment: Segment) -> SegmentRow:
     reason = "no voxel has this segment's number"
-    volume = Measurement(segment.label, "volume", 0.0, "ml", status=Status.ABSENT, reason=reason)
+    volume = Measurement(segment.label, "volume", None, "ml", status=Status.ABSENT, reason=reason)
     return SegmentRow(segment.number, segment.label, Status.ABSENT, reason, {"volume": volume}, 0)
 
 
 def _row(
-    segment: Segment, geometry: Geometry, found: LabelStatistics, row: int, has_image: bool, unit: str, quantiles: dict[float, float]
+    segment: Segment, geometry: Geometry, found: LabelStatistics, row: int, volumes: Volumes, intensities: dict[str, Measurement]
 ) -> SegmentRow:
     sides = border_sides(geometry, [int(n) for n in found.border[row]])
     status = Status.CUT_BY_FIELD_OF_VIEW if sides else Status.MEASURED
     reason = f"touches the border of the field of view ({', '.join(sides)}): the volume is that of the visible part" if sides else ""
-    voxel_count = int(found.voxels[row])
-    volume_ml = voxel_count * geometry.voxel_volume_mm3 / _MM3_PER_ML
-    measurements = {"volume": Measurement(segment.label, "volume", volume_ml, "ml", status=status, reason=reason)}
-    if has_image:
-        values = {"mean": found.mean[row], "std": found.std[row], "min": found.minimum[row], "max": found.maximum[row]}
-        values |= {("median" if p == 50 else f"percentile_{p:g}"): value for p, value in quantiles.items()}
-        for name, value in values.items():
-            measurements[name] = _intensity(segment.label, name, float(value), unit, int(found.non_finite[row]))
     centroid = geometry.index_to_world(found.centroid[row][::-1])
     first, last = found.first[row][::-1], found.last[row][::-1]
     return SegmentRow(
@@ -120,12 +124,18 @@ def _row(
         label=segment.label,
         status=status,
         reason=reason,
-        measurements=measurements,
-        voxel_count=voxel_count,
+        measurements=volumes.measurements(segment, row, status, reason) | intensities,
+        voxel_count=int(found.voxels[row]),
         centroid_mm=(float(centroid[0]), float(centroid[1]), float(centroid[2])),
         bounding_box=((int(first[0]), int(first[1]), int(first[2])), (int(last[0]), int(last[1]), int(last[2]))),
         touches=sides,
     )
+
+
+def _intensities(label: str, found: LabelStatistics, row: int, unit: str, quantiles: dict[float, float]) -> dict[str, Measurement]:
+    values = {"mean": found.mean[row], "std": found.std[row], "min": found.minimum[row], "max": found.maximum[row]}
+    values |= {("median" if p == 50 else f"percentile_{p:g}"): value for p, value in quantiles.items()}
+    return {name: _intensity(label, name, float(value), unit, int(found.non_finite[row])) for name, value in values.items()}
 
 
 def _intensity(label: str, name: str, value: float, unit: str, non_finite: int) -> Measurement:

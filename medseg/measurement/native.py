@@ -67,6 +67,8 @@ def measure_native(native: NativeSlices, scanned: ScannedSlices | None = None, *
 
 def _on_true_positions(row: SegmentRow, volume_ml: float, centroid_mm: tuple[float, float, float] | None) -> SegmentRow:
     old = row.measurements["volume"]
+    if old.value is None:
+        return row
     volume = Measurement(row.label, "volume", volume_ml, "ml", status=old.status, reason=old.reason)
     return replace(row, measurements=row.measurements | {"volume": volume}, centroid_mm=centroid_mm)
 

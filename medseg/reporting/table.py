@@ -13,13 +13,14 @@ from medseg.core.errors import ParameterError
 from medseg.core.finding import Finding
 from medseg.core.measurement import MeasurementTable, SegmentRow, Status
 from medseg.core.segment import Colour, Segment, default_colour
-from medseg.reporting.wording import format_number, format_volume, interval_of, reason_of, status_words, value_of
+from medseg.reporting.wording import format_measured, format_number, format_volume, interval_of, reason_of, status_words, value_of
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
 _INTENSITIES = ("mean", "std", "min", "max", "median")
+_PARTS = ("grid", "boundary", "model")
 _STATUS_STYLES = {
     Status.MEASURED: "green",
     Status.ABSENT: "yellow",
@@ -46,7 +47,8 @@ def measurements_csv(table: MeasurementTable) -> str:
 
     Columns: number, label, status, volume_ml, volume_low_ml, volume_high_ml (95 % interval), mean, std, min, max and median
     with the unit of the scan (`mean_hu`), voxel_count, centroid_r_mm, centroid_a_mm, centroid_s_mm, touches_border (sides
-    joined by ";"), reason, then any further quantities. What is undefined is an empty cell.
+    joined by ";"), reason, visible_ml (of what the field of view cuts), grid_sd_ml, boundary_sd_ml, model_sd_ml (the parts of
+    the interval), then any further quantities. What is undefined is an empty cell.
 
     >>> measurements_csv(MeasurementTable((), unit="HU")).split(",")[:7]
     ['number', 'label', 'status', 'volume_ml', 'volume_low_ml', 'volume_high_ml', 'mean_hu']
@@ -55,12 +57,16 @@ def measurements_csv(table: MeasurementTable) -> str:
     suffix = _unit_suffix(table.unit)
     head = ["number", "label", "status", "volume_ml", "volume_low_ml", "volume_high_ml", *(name + suffix for name in _INTENSITIES)]
     head += ["voxel_count", "centroid_r_mm", "centroid_a_mm", "centroid_s_mm", "touches_border", "reason"]
-    rows: list[list[Any]] = [head + [name + _unit_suffix(unit) for name, unit in extra.items()]]
+    head += ["visible_ml", *(f"{part}_sd_ml" for part in _PARTS)]
+    rows: list[list[Any]] = [head + [_column(name, unit) for name, unit in extra.items()]]
     for row in table:
         low, high = interval_of(row) or (None, None)
         centroid = row.centroid_mm or (None, None, None)
         values = [value_of(row, "volume"), low, high, *(value_of(row, name) for name in _INTENSITIES), row.voxel_count, *centroid]
-        last = [";".join(row.touches), reason_of(row), *(value_of(row, name) for name in extra)]
+        visible = value_of(row, "volume") if row.status is Status.CUT_BY_FIELD_OF_VIEW else None
+        parts = row.measurements["volume"].parts if "volume" in row.measurements else {}
+        spread = [visible, *(parts.get(part) for part in _PARTS)]
+        last = [";".join(row.touches), reason_of(row), *spread, *(value_of(row, name) for name in extra)]
         rows.append([row.number, row.label, row.status.value, *values, *last])
     return _csv(rows)
 
@@ -167,19 +173,27 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
     shown.add_column("volume (ml)", justify="right", no_wrap=True)
     if has_interval:
         shown.add_column("95 % interval", justify="right", no_wrap=True)
+        shown.add_column("sd (ml)", justify="right", overflow="fold")
     if has_mean:
         shown.add_column(f"mean{unit}", justify="right", no_wrap=True)
         shown.add_column("std", justify="right", no_wrap=True)
     shown.add_column("status", overflow="fold")
     for row in table:
         volume, interval = value_of(row, "volume"), interval_of(row)
-        cells = [_swatch(colours.get(row.number) or default_colour(row.number)), _text(row.label, "bold"), _number(volume, format_volume)]
+        said, bounds = ("", "") if volume is None else format_measured(volume, interval)
+        cells = [_swatch(colours.get(row.number) or default_colour(row.number)), _text(row.label, "bold"), _text(said)]
         if has_interval:
-            cells.append(_text("–".join(format_volume(v) for v in interval) if interval else "", "dim"))
+            cells += [_text(bounds, "dim"), _text(_said_parts(row), "dim")]
         if has_mean:
             cells += [_number(value_of(row, name), format_number) for name in ("mean", "std")]
         shown.add_row(*cells, _text(status_words(row), _STATUS_STYLES[row.status]))
     return shown
+
+
+def _said_parts(row: SegmentRow) -> str:
+    """Return the parts of the interval, such as "grid 0.11, boundary 0.07"."""
+    volume = row.measurements.get("volume")
+    return ", ".join(f"{part} {sd:.2g}" for part, sd in volume.parts.items()) if volume is not None else ""
 
 
 def rich_scores_table(evaluation: Scores) -> Table:
@@ -270,6 +284,12 @@ def _further_quantities(table: MeasurementTable) -> dict[str, str]:
             if name != "volume" and name not in _INTENSITIES:
                 found.setdefault(name, measurement.unit)
     return found
+
+
+def _column(name: str, unit: str) -> str:
+    """Return the name of a column: with its unit, where the name does not end with it already."""
+    suffix = _unit_suffix(unit)
+    return name if suffix and name.endswith(suffix) else name + suffix
 
 
 def _unit_suffix(unit: str) -> str:

@@ -42,6 +42,19 @@ def format_volume(volume_ml: float) -> str:
     return f"{volume_ml:,.{digits}f}" if size >= 0.0005 or size == 0 else f"{volume_ml:.1e}"
 
 
+def format_measured(volume_ml: float, interval: tuple[float, float] | None) -> tuple[str, str]:
+    """Return a volume and its interval ("low–high") with the digits that the interval leaves: two of its half width.
+
+    >>> format_measured(33.2107, (32.118, 34.402)), format_measured(1512.4, (1511.93, 1512.88)), format_measured(4.0, None)
+    (('33.2', '32.1–34.4'), ('1,512.40', '1,511.93–1,512.88'), ('4.00', ''))
+    """
+    if interval is None:
+        return format_volume(volume_ml), ""
+    half = (interval[1] - interval[0]) / 2
+    digits = min(4, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 4
+    return f"{volume_ml:,.{digits}f}", "–".join(f"{bound:,.{digits}f}" for bound in interval)
+
+
 def format_number(value: float) -> str:
     """Return an intensity or another figure in at most five significant digits, never in more than it needs.
 

@@ -62,9 +62,9 @@ def test_nothing_to_measure_is_said(tmp_path: Path, capsys):
     assert (document["segments"], codes(document)) == ([], {"NO_SEGMENTS"})
 
 
-def test_a_named_segment_without_voxels_has_volume_zero(tmp_path: Path, capsys):
+def test_a_named_segment_without_voxels_is_absent_and_has_no_volume(tmp_path: Path, capsys):
     nibabel.save(nibabel.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4)), tmp_path / "empty.nii.gz")
     (tmp_path / "empty.labels.csv").write_text("LabelValue,Name\n3,lesion\n")
     (row,) = measured(capsys, tmp_path / "empty.nii.gz")["segments"]
-    assert (row["label"], row["volume_ml"], row["status"]) == ("lesion", 0, "absent")
+    assert (row["label"], row["volume_ml"], row["status"]) == ("lesion", None, "absent")
     assert row["reason"]

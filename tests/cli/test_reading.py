@@ -132,5 +132,5 @@ def test_a_limit_without_end_is_null_in_every_document(tmp_path, capsys):
     done = document(capsys, "run", tmp_path / "p.yaml", tmp_path / "flat.nii", "-o", tmp_path / "out")
     found = {finding["code"]: finding for finding in done["findings"]}
     assert {"CONSTANT_INTENSITY", "SEGMENT_EMPTY"} <= set(found)
-    assert (done["segments"][0]["volume_ml"], done["segments"][0]["status"]) == (0, "absent")
+    assert (done["segments"][0]["volume_ml"], done["segments"][0]["status"]) == (None, "absent")
     assert (tmp_path / "out" / "provenance.json").is_file()

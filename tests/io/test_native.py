@@ -23,6 +23,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.io.dicom.series import write_series
 from medseg.io.dicom.volume import native_stack
+from medseg.io.measure_options import MeasureOptions
 from medseg.io.measured import measure_file
 from medseg.io.native import native_labels, price_segmentation, slice_stack
 from medseg.io.options import ReadOptions
@@ -235,7 +236,7 @@ def test_measuring_a_native_mask_of_a_stack_with_a_hole(scenes, tmp_path, lean):
     path = save(scene.native, stretched(scene), tmp_path / "mask.nii.gz")
     with pytest.raises(InconsistentSeriesError, match="MISSING_SLICES"):
         measure_file(path, scene.folder)
-    done = measure_file(path, scene.folder, ReadOptions(allow_gaps=True), percentiles=(50,))
+    done = measure_file(path, scene.folder, ReadOptions(allow_gaps=True), MeasureOptions(percentiles=(50,)))
     (row,) = done.table.rows
     areas = scene.native.sum(axis=(0, 1)) * 1.05
     assert row.measurements["volume"].value == pytest.approx(np.sum(areas * np.gradient(2.0 * scene.kept)) / 1000, rel=1e-5)

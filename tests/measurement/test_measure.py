@@ -56,10 +56,10 @@ def test_a_segment_at_the_border_names_the_patient_side(start, stop, side):
     assert row.measurements["volume"].value == pytest.approx(np.prod(np.subtract(stop, start)) / 1000)
 
 
-def test_an_absent_segment_has_volume_zero_and_says_so():
+def test_an_absent_segment_has_no_volume_and_says_why():
     label_map = LabelMap(np.zeros((4, 4, 4), np.uint8), Geometry((4, 4, 4), np.eye(4)), (Segment(7, "tumour"),))
     row = measure(label_map, Volume(np.ones((4, 4, 4)), label_map.geometry)).rows[0]
-    assert (row.status, row.measurements["volume"].value, row.centroid_mm) == (Status.ABSENT, 0.0, None)
+    assert (row.status, row.measurements["volume"].value, row.centroid_mm) == (Status.ABSENT, None, None)
     assert row.reason
 
 

@@ -23,7 +23,7 @@ from medseg.reporting.table import (
 
 COLUMNS = (  # the contract of every measurements.csv
     "number,label,status,volume_ml,volume_low_ml,volume_high_ml,mean_hu,std_hu,min_hu,max_hu,median_hu,voxel_count,"
-    "centroid_r_mm,centroid_a_mm,centroid_s_mm,touches_border,reason,surface_area_mm2"
+    "centroid_r_mm,centroid_a_mm,centroid_s_mm,touches_border,reason,visible_ml,grid_sd_ml,boundary_sd_ml,model_sd_ml,surface_area_mm2"
 )
 ODD_LABEL = 'left "lobe", upper\nsegment'
 
