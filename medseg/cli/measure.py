@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 @click.option("--percentile", "percentiles", type=float, multiple=True, help="Also this percentile (50 = median); repeatable.")
 @click.option("--features", multiple=True, type=click.Choice(["shape", "intensity"]), help="Also these IBSI features; repeatable.")
 @click.option(
+    "--bin-width", type=float, default=25.0, show_default=True, help="Of the histogram for entropy and uniformity (SUV needs less)."
+)
+@click.option(
     "--segment", "segments", multiple=True, metavar="NAME", help="Only this segment; one that is not there is said so. Repeatable."
 )
 @click.option(
@@ -45,6 +48,7 @@ def measure(
     output: str | None,
     percentiles: tuple[float, ...],
     features: tuple[str, ...],
+    bin_width: float,
     segments: tuple[str, ...],
     probabilities: tuple[str, ...],
     replicates: tuple[str, ...],
@@ -66,7 +70,7 @@ def measure(
     from medseg.io.report import choices_of
     from medseg.reporting.table import rich_table
 
-    options = MeasureOptions(percentiles, features, segments, _named_files(probabilities), replicates, resample_mask)
+    options = MeasureOptions(percentiles, features, segments, _named_files(probabilities), replicates, resample_mask, bin_width)
     done = measure_file(segmentation, image, reading, options)
     record = {"findings": [finding.to_dict() for finding in done.findings], "reading": choices_of(reading)}
     document = done.table.to_dict() | record

@@ -348,6 +348,10 @@ _RESULTS = {
         "The volume is right on average, but another position of the patient on the same grid would give another one.",
         "Report the interval with the volume; use thinner slices for lesions of this size.",
     ),
+    "FEATURES_LEFT_OUT": Advice(
+        "None on volumes; the features are missing.",
+        "Bring scan and segmentation onto an even grid (medseg convert), and say in the paper that they were resampled.",
+    ),
     "VOLUMES_DIFFER": Advice(
         "Counting voxels and measuring the mesh are both in use; for small or thin segments they differ.",
         "Say in the paper which volume it is (volume_ml counts voxels), and use the same one throughout.",

@@ -19,6 +19,8 @@ FEATURES = ("shape", "intensity")
 class MeasureOptions:
     """`percentiles` of the intensities; `features` (shape, intensity); `segments` to measure, in this order (all by default).
 
+    `bin_width` is that of the histogram for entropy and uniformity, in the unit of the scan.
+
     `probabilities` are files by the label of their segment, `replicates` segmentations of the same scan by other folds,
     augmentations or ensemble members: both widen the interval by what they show. `resample_mask` brings a segmentation from
     another grid onto that of the scan. Raises ParameterError for an unknown feature.
@@ -30,6 +32,7 @@ class MeasureOptions:
     probabilities: Mapping[str, str | Path] = field(default_factory=dict)
     replicates: tuple[str | Path, ...] = ()
     resample_mask: bool = False
+    bin_width: float = 25.0
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.features if name not in FEATURES]

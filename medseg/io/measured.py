@@ -76,7 +76,13 @@ def measure_file(
 def _finished(done: Measured, options: MeasureOptions) -> Measured:
     """Keep the segments that were asked for, and say which volumes are to be taken with care."""
     table = chosen_rows(done.table, options.segments) if options.segments else done.table
-    return replace(done, table=table, findings=(*done.findings, *volume_findings(table)))
+    findings = [*done.findings, *volume_findings(table)]
+    if options.features and done.layers is None:
+        text = (
+            "shape and intensity features need an even grid: on slices at uneven distances only volumes and plain intensities are measured"
+        )
+        findings.append(Finding("FEATURES_LEFT_OUT", Severity.WARNING, text))
+    return replace(done, table=table, findings=tuple(findings))
 
 
 def _contour_grid(path: Path, volume: Volume | None) -> Geometry | None:
@@ -110,7 +116,7 @@ def _on_grid(layers: tuple[LabelMap, ...], volume: Volume | None, options: Measu
     for layer in layers:
         soft = read_probabilities(layer, options)
         table = measure(layer, volume, percentiles=options.percentiles, probabilities=soft, replicates=replicates)
-        tables.append(with_features(table, layer, volume, options.features))
+        tables.append(with_features(table, layer, volume, options.features, bin_width=options.bin_width))
     findings = [*(finding for layer in layers for finding in layer.findings), *(volume.findings if volume else ())]
     if len(layers) > 1:
         text = f"segments share voxels: each was measured in its own of {len(layers)} layers, so volumes must not be added up"

@@ -9,6 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import as_labels
+from .slabs import in_slabs
 
 
 @njit(cache=True, nogil=True)
@@ -48,6 +49,7 @@ def end_layers(labels: NDArray[Any], numbers: NDArray[Any], first: NDArray[Any],
     """
     labels = as_labels(labels)
     out = np.zeros((len(numbers), 3, 2, 3), np.int64)
-    if len(numbers):
-        _end_layers(labels, np.asarray(numbers).astype(labels.dtype), np.asarray(first, np.int64), np.asarray(last, np.int64), out)
+    wanted, low, high = np.asarray(numbers).astype(labels.dtype), np.asarray(first, np.int64), np.asarray(last, np.int64)
+    if len(wanted):
+        in_slabs(lambda a, b: _end_layers(labels, wanted[a:b], low[a:b], high[a:b], out[a:b]), len(wanted))
     return out

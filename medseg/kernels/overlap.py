@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .arrays import as_labels, as_words, same_shape
 from .label_table import grown_hash, place_of
-from .slabs import in_slabs
+from .slabs import SLABS, in_slabs
 
 
 @njit(cache=True, nogil=True)
@@ -70,6 +70,91 @@ def _slab(reference, prediction, words, per_word, repeat, start, end):  # type: 
     return numbers, table[:used]
 
 
+@njit(cache=True, nogil=True)
+def _joint_slab(words, joint, alike, start, end):  # type: ignore[no-untyped-def]
+    """For 8 bits, words from start to end: pairs of labels into joint[256 * reference + prediction].
+
+    Words of one label that are equal in both arrays are counted as such, in alike[label].
+    """
+    byte, repeat = np.uint64(255), np.uint64(0x0101010101010101)
+    w = start
+    while w < end:
+        word, other = words[0][w], words[1][w]
+        label = word & byte
+        w += 1
+        if word == other and word == label * repeat:
+            first = w - 1
+            while w < end and words[0][w] == word and words[1][w] == word:
+                w += 1
+            alike[label] += 8 * (w - first)
+            continue
+        for n in range(8):
+            shift = np.uint64(8 * n)
+            joint[(((word >> shift) & byte) << np.uint64(8)) | ((other >> shift) & byte)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _dense_slab(words, counts, start, end):  # type: ignore[no-untyped-def]
+    """For 16 bits, words from start to end: counts[label] (reference, prediction, both)."""
+    half, repeat = np.uint64(65535), np.uint64(0x0001000100010001)
+    w = start
+    while w < end:
+        word, other = words[0][w], words[1][w]
+        label = word & half
+        w += 1
+        if word == other and word == label * repeat:
+            first = w - 1
+            while w < end and words[0][w] == word and words[1][w] == word:
+                w += 1
+            for column in range(3):
+                counts[label, column] += 4 * (w - first)
+            continue
+        for n in range(4):
+            shift = np.uint64(16 * n)
+            a, b = (word >> shift) & half, (other >> shift) & half
+            counts[a, 0] += 1
+            counts[b, 1] += 1
+            counts[a, 2] += a == b
+
+
+def _joint(words: tuple[NDArray[np.uint64], ...]) -> NDArray[np.int64]:
+    def work(start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
+        alike, joint = np.zeros(256, np.int64), np.zeros(1 << 16, np.uint32)
+        _joint_slab(words, joint, alike, start, end)
+        return alike, joint
+
+    # a slab counts less than 2**32 voxels one by one
+    alike, joint = np.zeros(256, np.int64), np.zeros(1 << 16, np.int64)
+    for part in in_slabs(work, words[0].size, max(SLABS, words[0].size >> 28)):
+        alike += part[0]
+        joint += part[1]
+    pairs = joint.reshape(256, 256)
+    return np.stack([pairs.sum(axis=1), pairs.sum(axis=0), pairs.diagonal()], axis=1) + alike[:, None]
+
+
+def _dense(words: tuple[NDArray[np.uint64], ...]) -> NDArray[np.int64]:
+    def work(start: int, end: int) -> NDArray[np.int64]:
+        counts = np.zeros((1 << 16, 3), np.int64)
+        _dense_slab(words, counts, start, end)
+        return counts
+
+    return np.asarray(sum(in_slabs(work, words[0].size, 4), np.zeros((1 << 16, 3), np.int64)))  # few slabs: large tables
+
+
+def _by_words(reference: NDArray[Any], prediction: NDArray[Any]) -> NDArray[np.int64]:
+    """The counts of every value that 8 or 16 bits can have, [values, 3], for flat arrays."""
+    per_word = 8 // reference.itemsize
+    whole = reference.size // per_word * per_word
+    words = reference[:whole].view(np.uint64), prediction[:whole].view(np.uint64)
+    counts = _joint(words) if per_word == 8 else _dense(words)
+    for a, b in zip(reference[whole:].tolist(), prediction[whole:].tolist(), strict=True):
+        counts[a, 0] += 1
+        counts[b, 1] += 1
+        counts[a, 2] += a == b
+    counts[0] = 0
+    return counts
+
+
 def overlap_counts(
     reference: NDArray[Any], prediction: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -86,10 +171,14 @@ def overlap_counts(
     same_shape(reference, prediction, ("reference", "prediction"))
     dtype = np.promote_types(reference.dtype, prediction.dtype)
     reference, prediction = as_labels(reference.astype(dtype, copy=False)), as_labels(prediction.astype(dtype, copy=False))
+    a, b = reference.reshape(-1), prediction.reshape(-1)
+    if dtype.itemsize <= 2 and a.ctypes.data % 8 == 0 and b.ctypes.data % 8 == 0:
+        counts = _by_words(a, b)
+        numbers = np.flatnonzero(counts.any(axis=1))
+        return numbers.astype(dtype), counts[numbers, 0], counts[numbers, 1], counts[numbers, 2]
     words, per_word, repeat = as_words(reference)
     other, per_other, _ = as_words(prediction)
     per_word = min(per_word, per_other)
-    a, b = reference.reshape(-1), prediction.reshape(-1)
     parts = in_slabs(lambda start, end: _slab(a, b, (words, other), per_word, repeat, start, end), a.size)
     numbers = np.unique(np.concatenate([part[0] for part in parts]))
     table = np.zeros((len(numbers), 3), np.int64)

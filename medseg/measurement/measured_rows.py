@@ -16,7 +16,9 @@ UNCERTAIN_PERCENT = 10.0
 _NAMED = 4  # segments that a finding names; its details hold all
 
 
-def with_features(table: MeasurementTable, label_map: LabelMap, volume: Volume | None, features: Sequence[str]) -> MeasurementTable:
+def with_features(
+    table: MeasurementTable, label_map: LabelMap, volume: Volume | None, features: Sequence[str], *, bin_width: float = 25.0
+) -> MeasurementTable:
     """Return the table with the features of each segment: "shape", and "intensity" which needs the scan.
 
     What the table has already stays as it is. Raises ParameterError where intensity is asked for without a scan.
@@ -28,7 +30,7 @@ def with_features(table: MeasurementTable, label_map: LabelMap, volume: Volume |
 
             if volume is None:
                 raise ParameterError("intensity features are those of a scan: give it too (--image)")
-            found = intensity_features(label_map, volume)
+            found = intensity_features(label_map, volume, bin_width)
         else:
             from medseg.measurement.shape import shape_features
 

@@ -159,8 +159,9 @@ def truth_csv(rows: Iterable[TruthRow]) -> str:
 
 
 def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Table:
-    """Return the measurements for the terminal: colour, label, volume with interval, intensity, status.
+    """Return the measurements for the terminal: colour, label, volume with interval and its parts, intensity, status.
 
+    "½ voxel" is what the volume would change by if the whole border lay half a voxel further out, which no interval covers.
     Colours are those of `segments` where given, else the default colour of each number.
     """
     colours = {segment.number: segment.rgb for segment in segments}
@@ -174,6 +175,7 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
     if has_interval:
         shown.add_column("95 % interval", justify="right", no_wrap=True)
         shown.add_column("sd (ml)", justify="right", overflow="fold")
+        shown.add_column("½ voxel (ml)", justify="right", no_wrap=True)
     if has_mean:
         shown.add_column(f"mean{unit}", justify="right", no_wrap=True)
         shown.add_column("std", justify="right", no_wrap=True)
@@ -183,7 +185,8 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
         said, bounds = ("", "") if volume is None else format_measured(volume, interval)
         cells = [_swatch(colours.get(row.number) or default_colour(row.number)), _text(row.label, "bold"), _text(said)]
         if has_interval:
-            cells += [_text(bounds, "dim"), _text(_said_parts(row), "dim")]
+            shell = value_of(row, "half_voxel_shell_ml")
+            cells += [_text(bounds, "dim"), _text(_said_parts(row), "dim"), _text("" if shell is None else f"± {shell:.2g}", "dim")]
         if has_mean:
             cells += [_number(value_of(row, name), format_number) for name in ("mean", "std")]
         shown.add_row(*cells, _text(status_words(row), _STATUS_STYLES[row.status]))

@@ -22,12 +22,26 @@ def check(reference: NDArray[Any], prediction: NDArray[Any]) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.tuples(st.integers(1, 8), st.integers(1, 9), st.sampled_from([1, 5, 8, 16, 24, 33])), st.integers(1, 40))
-def test_equal_to_counting_each_label(number: int, shape: tuple[int, int, int], run: int) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.tuples(st.integers(1, 8), st.integers(1, 9), st.sampled_from([1, 5, 8, 16, 24, 33])),
+    st.integers(1, 40),
+    st.sampled_from([(np.uint8, 255), (np.uint16, 65_535), (np.uint32, 2**32 - 1)]),
+)
+def test_equal_to_counting_each_label(number: int, shape: tuple[int, int, int], run: int, kind: tuple[Any, int]) -> None:
+    """For every width of the labels, up to the largest of them."""
     rng = np.random.default_rng(number)
-    reference, prediction = (np.repeat(rng.integers(0, 4, shape), run, axis=2).astype(np.uint8) for _ in range(2))
+    values = np.array([0, 1, kind[1] - 1, kind[1]], kind[0])
+    reference, prediction = (values[np.repeat(rng.integers(0, 4, shape), run, axis=2)] for _ in range(2))
     check(reference, prediction)
     check(reference, np.roll(reference, 1, axis=2))
+
+
+def test_arrays_that_do_not_begin_at_a_whole_word(rng: np.random.Generator) -> None:
+    memory = rng.integers(0, 3, 2 * 8 * 16 + 8).astype(np.uint8)
+    for offset in range(1, 8):
+        reference = memory[offset : offset + 256].reshape(2, 8, 16)
+        check(reference, np.roll(reference, 3, axis=1))
 
 
 @pytest.mark.parametrize("dtypes", [("uint8", "uint8"), ("uint8", "uint16"), ("uint32", "uint8"), ("int64", "uint8"), ("bool", "uint8")])
