@@ -3,7 +3,7 @@
     python scripts/calibrate_uncertainty.py --trials 5000 --jobs 2 -o docs/pictures
 
 writes uncertainty_coverage.csv (one row a cell) and draws uncertainty_coverage.png. With --trials 5000 it takes about an hour
-on two cores; the tests repeat a few cells with fewer trials.
+on two cores; started again, it goes on where it stopped (cells with as many trials are kept). The tests repeat a few cells.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import csv
 import math
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,6 +107,22 @@ def draw(rows: list[dict[str, float]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def read(path: Path) -> list[dict[str, float]]:
+    """Return the rows that an earlier run wrote."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write(rows: list[dict[str, float]], path: Path) -> None:
+    """Write the table."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, *WIDTHS])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     """Run every cell and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,20 +131,19 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
     chosen = parser.parse_args()
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    path = chosen.output / "uncertainty_coverage.csv"
+    rows = [row for row in read(path) if row["trials"] == chosen.trials]
+    known = {(row["diameter_mm"], row["slice_mm"]) for row in rows}
     # the dearest cells first, so that no job is left alone with one
     cells = sorted(((d, s) for d in DIAMETERS_MM for s in SLICES_MM), key=lambda pair: -(pair[0] ** 3) / pair[1])
-    work = [(d, s, chosen.trials, chosen.seed) for d, s in cells]
-    rows = []
+    work = [(d, s, chosen.trials, chosen.seed) for d, s in cells if (d, s) not in known]
     with ProcessPoolExecutor(chosen.jobs) as pool:
-        for row in pool.map(cell, work):
-            rows.append(row)
+        for done in as_completed([pool.submit(cell, arguments) for arguments in work]):
+            row = done.result()
+            rows.append({name: round(value, 4) for name, value in row.items()})
             print(f"{row['diameter_mm']:5g} mm in {row['slice_mm']:g} mm: {100 * row['coverage']:.1f} %", flush=True)
-    rows.sort(key=lambda row: (row["diameter_mm"], row["slice_mm"]))
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    with (chosen.output / "uncertainty_coverage.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *WIDTHS])
-        writer.writeheader()
-        writer.writerows({name: round(value, 4) for name, value in row.items()} for row in rows)
+            write(sorted(rows, key=lambda row: (row["diameter_mm"], row["slice_mm"])), path)
     draw(rows, chosen.output / "uncertainty_coverage.png")
 
 

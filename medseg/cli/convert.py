@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medseg.core.volume import Volume
     from medseg.io.options import ReadOptions
 
-_LABEL_MAP_SUFFIXES = (".seg.nrrd", ".dcm")
+_LABEL_MAP_SUFFIXES = (".seg.nrrd", ".dcm", ".stl", ".obj", ".ply", ".vtp", ".glb")
 _RTSTRUCT = "rtstruct"
 
 
@@ -28,6 +28,10 @@ _RTSTRUCT = "rtstruct"
 @click.option("--like", type=click.Path(), help="Put the result on the grid of this scan; contours are filled on it.")
 @click.option("--source", type=click.Path(), help="The DICOM series that a DICOM SEG or RTSTRUCT belongs to.")
 @click.option("--as", "form", type=click.Choice(["seg", _RTSTRUCT]), help="What a .dcm holds: voxels (seg, the default) or contours.")
+@click.option("--segment", "segments", multiple=True, metavar="NAME", help="Surfaces of these segments only; repeatable.")
+@click.option(
+    "--smoothing", type=click.IntRange(0), default=16, show_default=True, help="Steps of smoothing of surfaces (volumes are kept)."
+)
 @reading_options(takes_all=True)
 @overwrite_option
 @speaking
@@ -38,23 +42,31 @@ def convert(
     like: str | None,
     source: str | None,
     form: str | None,
+    segments: tuple[str, ...],
+    smoothing: int,
     reading: ReadOptions,
     every_volume: bool,
     overwrite: bool,
     terminal: Terminal,
 ) -> None:
-    """Write INPUT (a file or a DICOM folder) as OUTPUT: .nii.gz .nii .nrrd .mha; segmentations also as .seg.nrrd and .dcm.
+    """Write INPUT (a file or a DICOM folder) as OUTPUT: .nii.gz .nii .nrrd .mha; segmentations also as .seg.nrrd, .dcm and surfaces.
+
+    Surfaces are .stl .obj .ply .vtp .glb; {label} or {number} in the name gives one file a segment, as in "{label}.stl".
 
     A segmentation written as .dcm is a DICOM SEG, or with --as rtstruct (or the suffix .rtstruct.dcm) contours; both need
     --source. Overlapping segments go into .seg.nrrd, DICOM SEG and RTSTRUCT. --volume all writes every volume of 4D data.
     """
     from medseg.io.read import holds_label_map, read_with
+    from medseg.io.surface import SURFACE_SUFFIXES, write_surfaces
 
     of = read_with(source, reading) if source else None
     grid = read_with(like, reading) if like else None
     if label_map or output.lower().endswith(_LABEL_MAP_SUFFIXES) or holds_label_map(Path(input)):
         layers = _segments(input, grid, of)
-        path = _write_segments(layers, output, of, form, overwrite)
+        if Path(output).suffix.lower() in SURFACE_SUFFIXES:
+            path = write_surfaces(layers, output, segments=segments or None, smoothing=smoothing, overwrite=overwrite)
+        else:
+            path = _write_segments(layers, output, of, form, overwrite)
         done: dict[str, Any] = {"kind": "label_map", "layers": len(layers)}
         _report(terminal, layers, [path], done, reading)
         return

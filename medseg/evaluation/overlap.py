@@ -1,191 +1,252 @@
-"""Overlap of two label maps, segment by segment: Dice, IoU, sensitivity, precision and the difference of the volumes."""
+"""Two segmentations compared segment by segment: overlap, volumes, surfaces and lesions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg.core.errors import GeometryMismatchError, UnknownSegmentError
+from medseg.core.finding import Finding
+from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, smallest_unsigned
-from medseg.core.segment import Segment
+from medseg.core.layers import check_layers
+from medseg.evaluation.bootstrap import Bootstrap
+from medseg.evaluation.detection import MatchRule, detect_lesions
+from medseg.evaluation.score import Definition, Outcome, SegmentScore, SurfaceRule
+from medseg.evaluation.segment_pairs import SegmentPair, pair_segments
 
-_ABSENT_IN_BOTH = "the segment has no voxel in the reference and none in the prediction"
-_ABSENT_IN_REFERENCE = "the segment has no voxel in the reference"
-_ABSENT_IN_PREDICTION = "the segment has no voxel in the prediction"
+Layers = LabelMap | Sequence[LabelMap]
 
-
-@dataclass(frozen=True)
-class SegmentScore:
-    """The agreement of one segment; a value that is not defined is None, and `reason` says why.
-
-    Dice 2TP/(2TP+FP+FN) and IoU TP/(TP+FP+FN) are 0 for a segment that only one side has, undefined where both lack it;
-    sensitivity TP/(TP+FN) is undefined without reference voxels, precision TP/(TP+FP) without predicted ones
-    (Maier-Hein et al. 2024, doi:10.1038/s41592-023-02151-z).
-    """
-
-    number: int
-    label: str
-    reference_voxels: int
-    prediction_voxels: int
-    common_voxels: int
-    reference_volume_ml: float
-    prediction_volume_ml: float
-    note: str = ""
-
-    @property
-    def dice(self) -> float | None:
-        """Dice coefficient."""
-        total = self.reference_voxels + self.prediction_voxels
-        return 2 * self.common_voxels / total if total else None
-
-    @property
-    def iou(self) -> float | None:
-        """Intersection over union."""
-        union = self.reference_voxels + self.prediction_voxels - self.common_voxels
-        return self.common_voxels / union if union else None
-
-    @property
-    def sensitivity(self) -> float | None:
-        """Share of the reference that was found."""
-        return self.common_voxels / self.reference_voxels if self.reference_voxels else None
-
-    @property
-    def precision(self) -> float | None:
-        """Share of the prediction that is right."""
-        return self.common_voxels / self.prediction_voxels if self.prediction_voxels else None
-
-    @property
-    def volume_difference_ml(self) -> float:
-        """Prediction minus reference."""
-        return self.prediction_volume_ml - self.reference_volume_ml
-
-    @property
-    def volume_difference_percent(self) -> float | None:
-        """Difference relative to the reference."""
-        return 100 * self.volume_difference_ml / self.reference_volume_ml if self.reference_voxels else None
-
-    @property
-    def reason(self) -> str:
-        """Why a value is undefined or a side is empty, or ""."""
-        if not self.reference_voxels and not self.prediction_voxels:
-            return _ABSENT_IN_BOTH
-        if not self.reference_voxels:
-            return _ABSENT_IN_REFERENCE
-        if not self.prediction_voxels:
-            return _ABSENT_IN_PREDICTION
-        return ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the JSON row."""
-        names = ("dice", "iou", "sensitivity", "precision", "volume_difference_ml", "volume_difference_percent")
-        row = {"number": self.number, "label": self.label} | {name: getattr(self, name) for name in names}
-        row |= {name: getattr(self, name) for name in ("reference_voxels", "prediction_voxels", "common_voxels")}
-        row |= {name: getattr(self, name) for name in ("reference_volume_ml", "prediction_volume_ml", "reason", "note")}
-        return row
+_ONLY_REFERENCE = "only the reference has this segment"
+_ONLY_PREDICTION = "only the prediction has this segment"
+_MOST_DIRECT = 1 << 24  # numbers up to here are looked up in a table of their own length
+_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of all segments, and how segments were matched ("label" or "number")."""
+    """The scores of all segments, how segments were matched ("label" or "number"), and what was found on the way.
+
+    `surface` is the rule behind the distances and `match` the one behind the lesions, None where they were left out.
+    """
 
     scores: tuple[SegmentScore, ...]
     matched_by: str
+    surface: SurfaceRule | None = None
+    match: MatchRule | None = None
+    findings: tuple[Finding, ...] = ()
 
     def __getitem__(self, label: str) -> SegmentScore:
         for score in self.scores:
             if score.label == label:
                 return score
-        raise UnknownSegmentError(f"no score for {label!r}; there are: {', '.join(score.label for score in self.scores)}")
+        known = ", ".join(score.label for score in self.scores[:_MOST_NAMED]) or "none"
+        raise UnknownSegmentError(f"no score for {label!r}; there are: {known}")
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, bootstrap: Bootstrap | None = None) -> dict[str, Any]:
         """Return the JSON document of `medseg evaluate`: every row counts; nothing undefined enters a mean unsaid."""
-        defined = [score.dice for score in self.scores if score.dice is not None]
-        ious = [score.iou for score in self.scores if score.iou is not None]
-        summary = {
-            "matched_by": self.matched_by,
-            "segment_count": len(self.scores),
-            "undefined_count": len(self.scores) - len(defined),
-            "missed_count": sum(1 for s in self.scores if s.reference_voxels and not s.prediction_voxels),
-            "false_count": sum(1 for s in self.scores if s.prediction_voxels and not s.reference_voxels),
-            "mean_dice": sum(defined) / len(defined) if defined else None,
-            "mean_iou": sum(ious) / len(ious) if ious else None,
-            "rule": "means over defined segments; a missed or false segment counts as 0",
-        }
-        return {"schema": "medseg.evaluate/1", "segments": [score.to_dict() for score in self.scores], "summary": summary}
+        from medseg.evaluation.summary import summarise
+
+        summary = {"matched_by": self.matched_by} | summarise([self.scores], self.surface, self.match, bootstrap)
+        rows = [score.to_dict() for score in self.scores]
+        findings = [finding.to_dict() for finding in self.findings]
+        return {"schema": "medseg.evaluate/1", "segments": rows, "summary": summary, "findings": findings}
 
 
-def evaluate(reference: LabelMap, prediction: LabelMap) -> Evaluation:
-    """Score every segment of two label maps on one grid, in one pass.
+def evaluate(
+    reference: Layers,
+    prediction: Layers,
+    *,
+    surfaces: bool = True,
+    tolerances_mm: Sequence[float] = (1.0,),
+    percentile: float = 95.0,
+    definition: Definition = "max-directed",
+    lesions: bool = False,
+    match: str = "any-overlap",
+) -> Evaluation:
+    """Score every segment of two segmentations on one grid; each may be a label map, or layers of overlapping segments.
 
-    Segments are matched by label where the two maps share at least one, else by number. A segment that only one side
-    knows is scored against nothing, never dropped. Raises GeometryMismatchError where the grids differ.
+    Segments are matched by label where the two share at least one, else by number. A segment that only one side has is a miss
+    or a false one: its shares are 0, its distances undefined with a reason, never 0 mm, never dropped. Distances are in mm
+    on the grid's true axes (`surface_scores`), NSD and boundary F1 at each of `tolerances_mm`. `lesions` also matches the
+    components of each segment by the rule `match`: any-overlap, iou>=T or centre-inside. Raises GeometryMismatchError where
+    the grids differ, ParameterError for a rule or tolerance that makes no sense.
 
-    >>> import numpy as np
-    >>> from medseg.core.geometry import Geometry
+    >>> from medseg.core.segment import Segment
     >>> def line(n): return LabelMap(np.arange(8).reshape(8, 1, 1) < n, Geometry((8, 1, 1), np.eye(4)), (Segment(1, "a"),))
-    >>> evaluate(line(4), line(2))["a"].dice
-    0.6666666666666666
+    >>> score = evaluate(line(4), line(2))["a"]
+    >>> round(score.dice, 3), score.surface["hd95_mm"]
+    (0.667, 2.0)
     """
+    rule = SurfaceRule(tuple(tolerances_mm), percentile, definition) if surfaces else None
+    matching = MatchRule.parse(match) if lesions else None
+    ours, theirs = check_layers(reference), check_layers(prediction)
+    check_one_grid(ours[0].geometry, theirs[0].geometry)
+    pairing = pair_segments(ours, theirs)
+    diagonal = diagonal_mm(ours[0].geometry)
+    scores = [replace(score, diagonal_mm=diagonal) for score in _counted(pairing.pairs, ours, theirs)]
+    if rule is not None:
+        scores = _with_surfaces(scores, pairing.pairs, ours, theirs, rule)
+    if matching is not None:
+        found = detect_lesions([(pair.reference, pair.prediction) for pair in pairing.pairs], ours, theirs, matching)
+        scores = [replace(score, detection=detection) for score, detection in zip(scores, found, strict=True)]
+    return Evaluation(tuple(scores), pairing.matched_by, rule, matching, pairing.findings)
+
+
+def evaluate_without(
+    reference: Layers, settings: Mapping[str, Any], *, note: str = "", failure: str = "", findings: tuple[Finding, ...] = ()
+) -> Evaluation:
+    """Score a reference whose prediction is missing (every segment is missed), or could not be compared (`failure` says why)."""
+    ours = check_layers(reference)
+    empty = LabelMap(np.zeros(ours[0].geometry.shape, np.uint8, order="F"), ours[0].geometry, ())
+    found = evaluate(ours, empty, **settings)
+    scores = tuple(replace(score, note="" if failure else note or score.note, failure=failure) for score in found.scores)
+    return replace(found, scores=scores, findings=findings, matched_by="")
+
+
+def check_one_grid(reference: Geometry, prediction: Geometry) -> None:
+    """Raise GeometryMismatchError, saying how far they are apart, where two grids differ."""
+    if reference.matches(prediction):
+        return
+    raise GeometryMismatchError(
+        f"reference and prediction are not on one grid ({how_they_differ(reference, prediction)}): compare files made on one"
+        " scan, or bring the prediction onto the reference's grid with --resample, which changes its volumes",
+        reference,
+        prediction,
+    )
+
+
+def how_they_differ(reference: Geometry, prediction: Geometry) -> str:
+    """Say in one line what separates two grids."""
+
+    def grid(geometry: Geometry) -> str:
+        return f"{'×'.join(map(str, geometry.shape))} voxels of {'×'.join(f'{step:.4g}' for step in geometry.spacing_mm)} mm"
+
+    frames = (reference.frame_of_reference_uid, prediction.frame_of_reference_uid)
+    parts = [f"reference {grid(reference)}", f"prediction {grid(prediction)}"]
+    if None not in frames and frames[0] != frames[1]:
+        parts.append("their frames of reference differ")
+    first = float(np.linalg.norm(np.subtract(reference.origin_mm, prediction.origin_mm)))
+    distance = reference.distance_mm(prediction)
+    parts.append(f"corners up to {distance:.4g} mm apart" if np.isfinite(distance) else f"first voxels {first:.4g} mm apart")
+    return "; ".join(parts)
+
+
+def diagonal_mm(geometry: Geometry) -> float:
+    """Return the longest diagonal of the grid, outer corner to outer corner: no distance on it can be larger.
+
+    >>> diagonal_mm(Geometry((3, 4, 12), np.eye(4)))
+    13.0
+    """
+    edges = geometry.affine[:3, :3] * np.asarray(geometry.shape)
+    signs = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]])
+    return float(np.linalg.norm(signs @ edges.T, axis=1).max())
+
+
+def _counted(pairs: Sequence[SegmentPair], ours: Sequence[LabelMap], theirs: Sequence[LabelMap]) -> list[SegmentScore]:
+    """Count the voxels of every pair; each pair of layers that holds partners is gone through once."""
+    numbers = _numbers(pairs)
+    totals: dict[int, tuple[int, int]] = {}
+    common: dict[int, int] = {}
+    for first, second, shared in _layer_pairs(pairs, ours, theirs):
+        for number, (in_reference, in_prediction, both) in _overlaps(first, second, pairs, numbers).items():
+            before = totals.get(number, (0, 0))
+            totals[number] = (max(before[0], in_reference), max(before[1], in_prediction))
+            if number in shared:
+                common[number] = both
+    ml = ours[0].geometry.voxel_volume_mm3 / 1000
+    scores = []
+    for number, pair in zip(numbers, pairs, strict=True):
+        reference, prediction = totals.get(number, (0, 0))
+        note = "" if pair.reference and pair.prediction else _ONLY_REFERENCE if pair.reference else _ONLY_PREDICTION
+        shown = pair.shown
+        counts = (reference, prediction, common.get(number, 0), reference * ml, prediction * ml)
+        scores.append(SegmentScore(shown.number, shown.label, *counts, note=note, matched_by=pair.matched_by))
+    return scores
+
+
+def _numbers(pairs: Sequence[SegmentPair]) -> list[int]:
+    """The number under which each pair is counted: the reference's, or a free one for what only the prediction has."""
+    free = 1 + max((pair.reference.number for pair in pairs if pair.reference), default=0)
+    numbers = []
+    for pair in pairs:
+        numbers.append(pair.reference.number if pair.reference else free)
+        free += pair.reference is None
+    return numbers
+
+
+def _layer_pairs(
+    pairs: Sequence[SegmentPair], ours: Sequence[LabelMap], theirs: Sequence[LabelMap]
+) -> Iterable[tuple[LabelMap, LabelMap, set[int]]]:
+    """Yield the layers that hold partners, and the counted numbers that are partners there; every layer at least once."""
+    layer_of_ours = {segment.number: n for n, layer in enumerate(ours) for segment in layer.segments}
+    layer_of_theirs = {segment.number: n for n, layer in enumerate(theirs) for segment in layer.segments}
+    shared: dict[tuple[int, int], set[int]] = {}
+    for pair in pairs:
+        if pair.reference and pair.prediction:
+            key = (layer_of_ours[pair.reference.number], layer_of_theirs[pair.prediction.number])
+            shared.setdefault(key, set()).add(pair.reference.number)
+    for n in range(len(ours)):
+        if not any(key[0] == n for key in shared):
+            shared[n, 0] = set()
+    for n in range(len(theirs)):
+        if not any(key[1] == n for key in shared):
+            shared[0, n] = set()
+    for (first, second), numbers in shared.items():
+        yield ours[first], theirs[second], numbers
+
+
+def _overlaps(first: LabelMap, second: LabelMap, pairs: Sequence[SegmentPair], numbers: Sequence[int]) -> dict[int, tuple[int, int, int]]:
     from medseg.kernels.overlap import overlap_counts
 
-    if not reference.geometry.matches(prediction.geometry):
-        raise GeometryMismatchError(
-            "reference and prediction are not on one grid: resample the prediction onto the reference first "
-            "(medseg convert PRED OUT --like REF)",
-            reference.geometry,
-            prediction.geometry,
-        )
-    pairs, matched_by = _match(reference, prediction)
-    predicted = _renumbered(pairs, prediction)
-    numbers, in_reference, in_prediction, common = overlap_counts(reference.array.T, predicted)
-    row_of = {int(number): row for row, number in enumerate(numbers)}
-    ml = reference.geometry.voxel_volume_mm3 / 1000
-    scores = []
-    for number, (ref, pred) in _scored_numbers(pairs).items():
-        row = row_of.get(number)
-        counts = (0, 0, 0) if row is None else (int(in_reference[row]), int(in_prediction[row]), int(common[row]))
-        note = "" if ref and pred else "only the reference has this segment" if ref else "only the prediction has this segment"
-        for shown in (ref, pred):
-            if shown is not None:
-                scores.append(SegmentScore(shown.number, shown.label, *counts, counts[0] * ml, counts[1] * ml, note))
-                break
-    return Evaluation(tuple(scores), matched_by)
+    target = {pair.prediction.number: number for number, pair in zip(numbers, pairs, strict=True) if pair.prediction}
+    predicted = _renumbered(second, {segment.number: target[segment.number] for segment in second.segments})
+    found, *counts = overlap_counts(first.array.T, predicted)
+    return {int(number): (int(a), int(b), int(c)) for number, a, b, c in zip(found, *counts, strict=True)}
 
 
-Pair = tuple[Segment | None, Segment | None]
-
-
-def _match(reference: LabelMap, prediction: LabelMap) -> tuple[list[Pair], str]:
-    shared = {s.label for s in reference.segments} & {s.label for s in prediction.segments}
-    by: str = "label" if shared else "number"
-    waiting = {getattr(segment, by): segment for segment in prediction.segments}
-    pairs: list[Pair] = [(segment, waiting.pop(getattr(segment, by), None)) for segment in reference.segments]
-    return pairs + [(None, segment) for segment in waiting.values()], by
-
-
-def _scored_numbers(pairs: list[Pair]) -> dict[int, Pair]:
-    """Give each pair the number under which it is counted: the reference's, or a free one for what only the prediction has."""
-    free = 1 + max((ref.number for ref, _ in pairs if ref), default=0)
-    numbered: dict[int, Pair] = {}
-    for ref, pred in pairs:
-        if ref is not None:
-            numbered[ref.number] = (ref, pred)
-        else:
-            numbered[free] = (ref, pred)
-            free += 1
-    return numbered
-
-
-def _renumbered(pairs: list[Pair], prediction: LabelMap) -> npt.NDArray[Any]:
+def _renumbered(prediction: LabelMap, target: Mapping[int, int]) -> npt.NDArray[Any]:
     """Return the prediction (k,j,i) with each segment under the number its pair is counted under."""
-    target = {pred.number: number for number, (_, pred) in _scored_numbers(pairs).items() if pred is not None}
     if all(old == new for old, new in target.items()):
         return prediction.array.T
-    largest = max(segment.number for segment in prediction.segments)
-    table = np.zeros(largest + 1, dtype=smallest_unsigned(max(target.values())))
-    for old, new in target.items():
-        table[old] = new
-    return np.asarray(table[prediction.array.T])
+    dtype = smallest_unsigned(max(target.values()))
+    largest = max(target)
+    if largest <= _MOST_DIRECT:
+        table = np.zeros(largest + 1, dtype=dtype)
+        table[list(target)] = list(target.values())
+        return np.asarray(table[prediction.array.T])
+    known = np.array([0, *sorted(target)], dtype=np.uint64)  # numbers may be as large as 2^32: no table of that length
+    values = np.array([0, *(target[number] for number in sorted(target))], dtype=dtype)
+    return np.asarray(np.stack([values[np.searchsorted(known, plane)] for plane in prediction.array.T]))
+
+
+def _with_surfaces(
+    scores: Sequence[SegmentScore],
+    pairs: Sequence[SegmentPair],
+    ours: Sequence[LabelMap],
+    theirs: Sequence[LabelMap],
+    rule: SurfaceRule,
+) -> list[SegmentScore]:
+    """Add surface distances where both sides have voxels; elsewhere they are None, and `reason` says why."""
+    from medseg.evaluation.surface import surface_scores
+
+    nothing: dict[str, float | None] = dict.fromkeys((*rule.distances, *rule.shares))
+    found: dict[int, SegmentScore] = {}
+    compared = {
+        pair.reference.number: (position, pair.prediction.number)
+        for position, (score, pair) in enumerate(zip(scores, pairs, strict=True))
+        if score.outcome is Outcome.COMPARED and pair.reference and pair.prediction
+    }
+    for first, second, shared in _layer_pairs(pairs, ours, theirs):
+        wanted = {number: (number, compared[number][1]) for number in sorted(shared) if number in compared}
+        if not wanted:
+            continue
+        options: dict[str, Any] = {"tolerances_mm": rule.tolerances_mm, "percentile": rule.percentile, "definition": rule.definition}
+        for number, surface in surface_scores(first, second, wanted, **options).items():
+            position = compared[number][0]
+            found[position] = replace(scores[position], surface=nothing | rule.values(surface), surface_reason=surface.reason)
+    return [found.get(n) or replace(score, surface=nothing, surface_reason=score.reason) for n, score in enumerate(scores)]

@@ -10,16 +10,19 @@ from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_writable
 from medseg.io.labels import holds_label_table, label_table_path, write_label_table
+from medseg.io.surface import SURFACE_SUFFIXES, write_surfaces
 
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".rtstruct.dcm", ".dcm")
-_ONLY_LABEL_MAPS = (".seg.nrrd", ".rtstruct.dcm", ".dcm")  # these hold overlapping segments too
+SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)
+_ONLY_LABEL_MAPS = (".seg.nrrd", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)  # these hold overlapping segments too
 _WITH_LABEL_TABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def write(
     value: Volume | LabelMap | Sequence[LabelMap], path: str | Path, *, source: Volume | None = None, overwrite: bool = False
 ) -> Path:
-    """Write a scan or segments as .nii.gz, .nii, .nrrd, .mha; segments also as .seg.nrrd, .dcm (DICOM SEG) and .rtstruct.dcm.
+    """Write a scan or segments as .nii.gz, .nii, .nrrd, .mha; segments also as .seg.nrrd, .dcm (SEG), .rtstruct.dcm and surfaces.
+
+    Surfaces are .stl, .obj, .ply, .vtp and .glb (`io.surface.write_surfaces`, which has their options).
 
     Segments in a format that has no place for names get them in `x.labels.csv` beside the file. DICOM SEG and RTSTRUCT need
     the DICOM scan as `source`. Several layers (segments that share voxels) go into .seg.nrrd, SEG and RTSTRUCT. Raises
@@ -99,6 +102,9 @@ def _write_image(value: Volume | LabelMap, path: Path, suffix: str, overwrite: b
 
 
 def _write_segments(layers: Sequence[LabelMap], path: Path, suffix: str, source: Volume | None, overwrite: bool) -> None:
+    if suffix in SURFACE_SUFFIXES:
+        write_surfaces(layers, path, overwrite=overwrite)
+        return
     if suffix == ".seg.nrrd":
         from medseg.io.seg_nrrd import write_segmentation
 

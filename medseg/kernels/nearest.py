@@ -112,7 +112,10 @@ def _far(queries: NDArray[np.int32], points: NDArray[np.int32], affine: NDArray[
 
     steps = affine[:3, :3][:, ::-1].T
     tree = cKDTree(points @ steps, leafsize=32, balanced_tree=False, compact_nodes=False)
-    return np.asarray(tree.query(queries @ steps)[0])
+    places = queries @ steps
+    if len(places) < _FEW:
+        return np.asarray(tree.query(places)[0])
+    return np.concatenate(in_slabs(lambda start, end: tree.query(places[start:end])[0], len(places)))
 
 
 def nearest_distances_mm(queries: NDArray[Any], points: NDArray[Any], affine: ArrayLike) -> NDArray[np.float64]:

@@ -19,7 +19,9 @@ from scipy.sparse.linalg import spsolve
 from medseg.kernels.slabs import in_slabs
 from medseg.kernels.surface_nets import Nets
 
-_CORRECTIONS = 4
+_CORRECTIONS = 4  # at most
+_CLOSE, _CLOSE_VOXELS = 5e-4, 0.02  # share of its volume, or voxels, by which a label may miss it
+_PARTS = 4  # parts of a step: few, for each step waits for all of them
 _DENSE = 256  # labels up to which the areas between them are added up in a table
 
 
@@ -40,25 +42,31 @@ def smooth_net(net: Nets, steps: int, metric: NDArray[np.float64] | None = None)
         return net
     gram = np.eye(3) if metric is None else np.ascontiguousarray(metric, np.float64)
     half = (steps + 1) // 2
-    once = _relaxed(net.points, net, half)
-    smooth = _relaxed(once, net, half)
-    in_slabs(lambda start, stop: _twiced(once, smooth, net.cells, start, stop), len(smooth))
+    # arrays are used again: fresh memory costs as much as a step
+    spare = np.empty_like(net.points)
+    once = _relaxed(net.points, np.empty_like(net.points), spare, net, half)
+    smooth = _relaxed(once, np.empty_like(net.points), spare, net, half)
+    in_slabs(lambda start, stop: _twiced(once, smooth, net.cells, start, stop), len(smooth), _PARTS)
     rows, count = _rows(net)
     target, _ = _measured(net.points, net.quads, rows, gram, count)
     sums = np.empty((len(smooth), 7), np.float32)
     for _ in range(_CORRECTIONS):
         volumes, between = _measured(smooth, net.quads, rows, gram, count)
+        if (np.abs(target - volumes)[1:] <= np.maximum(_CLOSE * target[1:], _CLOSE_VOXELS)).all():
+            break
         _move(smooth, net, rows, _offsets(between, target - volumes), sums)
     return replace(net, points=smooth)
 
 
-def _relaxed(points: NDArray[np.float32], net: Nets, steps: int) -> NDArray[np.float32]:
-    source, target = points, np.empty_like(points)
-    spare = np.empty_like(points)
-    for _ in range(steps):
-        read, write = source, target
-        in_slabs(lambda start, stop: _relax(read, write, net.bits, net.neighbours, start, stop), len(points))  # noqa: B023
-        source, target = target, spare if source is points else source
+def _relaxed(
+    points: NDArray[np.float32], target: NDArray[np.float32], spare: NDArray[np.float32], net: Nets, steps: int
+) -> NDArray[np.float32]:
+    """Put the points after some steps into `target`; `spare` is overwritten."""
+    source = points
+    for left in range(steps, 0, -1):
+        read, write = source, target if left % 2 else spare
+        in_slabs(lambda start, stop: _relax(read, write, net.bits, net.neighbours, start, stop), len(points), _PARTS)  # noqa: B023
+        source = write
     return source
 
 
@@ -198,7 +206,7 @@ def _volumes(points, quads, rows, gram, count, dense, start, stop):  # type: ign
 def _move(points: NDArray[np.float32], net: Nets, rows: NDArray[np.int32], offsets: NDArray[np.float32], sums: NDArray[np.float32]) -> None:
     """Move points in place along their normals by what the two labels of their quads ask for, and keep them in their cells."""
     _ask(points, net.quads, rows, offsets, sums)
-    in_slabs(lambda start, stop: _moved(points, net.cells, sums, start, stop), len(points))
+    in_slabs(lambda start, stop: _moved(points, net.cells, sums, start, stop), len(points), _PARTS)
 
 
 @njit(cache=True, nogil=True)

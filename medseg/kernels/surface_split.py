@@ -94,7 +94,7 @@ def _mask(labels, cells, point, number):  # type: ignore[no-untyped-def]
 def _mesh(net, entries, labels, number, tables, gram, places):  # type: ignore[no-untyped-def]
     """The mesh of one number; `places` (all -1, and so again at the end) holds the vertex of each point, sheet and middle."""
     points, quads, directions, cells, bits, rank = net
-    sheet, sheets, pinched, pull, edges, axes, upper, lower, edge_corners = tables
+    sheet, sheets, pull, edges = tables[0], tables[1], tables[3], tables[4]
     apart = np.float32(0.01)
     used = np.empty(entries.size + 64, np.int64)
     vertices = np.empty((entries.size + 64, 3), np.float32)
@@ -115,16 +115,13 @@ def _mesh(net, entries, labels, number, tables, gram, places):  # type: ignore[n
         specials = 0
         for n in range(4):
             point = quads[quad, n]
-            slot = np.int64(point)
-            moved = -1
-            masks[n] = -1
+            slot, moved, masks[n] = np.int64(point), -1, -1
             if bits[point] & 64:
                 specials += 1
                 masks[n] = _mask(labels, cells, point, number)
                 if sheets[masks[n]] > 1:
                     moved = sheet[masks[n], edges[direction, n]]
-                    if moved > 0:
-                        slot = points.shape[0] + 9 * np.int64(rank[point]) + moved - 1
+                    slot = points.shape[0] + 9 * np.int64(rank[point]) + moved - 1 if moved > 0 else slot
             if places[slot] < 0:
                 places[slot] = count
                 used[count] = slot
@@ -133,43 +130,58 @@ def _mesh(net, entries, labels, number, tables, gram, places):  # type: ignore[n
                     vertices[count, axis] = points[point, axis] + shift
                 count += 1
             corner[n] = places[slot]
-        length = 0
-        start = -1
-        for n in range(4):
-            ring[length] = corner[n]
-            length += 1
-            after = (n + 1) & 3
-            if specials < 2 or masks[n] < 0 or masks[after] < 0:
-                continue
-            axis = axes[direction, n & 1]
-            up = upper[n]
-            if not (pinched[masks[up], 2 * axis] and pinched[masks[lower[n]], 2 * axis + 1]):
-                continue
-            inside = edge_corners[edges[direction, up], side]
-            link = inside >> (1 if axis == 0 else 0) & 1
-            slot = points.shape[0] + 9 * np.int64(rank[quads[quad, up]]) + 3 + 2 * axis + link
-            if places[slot] < 0:
-                places[slot] = count
-                used[count] = slot
-                for m in range(3):
-                    middle = np.float32(0.5) * (vertices[corner[n], m] + vertices[corner[after], m])
-                    towards = np.float32((inside >> m & 1) - 0.5) if m != axis else np.float32(0)
-                    vertices[count, m] = middle + apart * towards
-                count += 1
-            start = length
-            ring[length] = places[slot]
-            length += 1
+        length, start = 4, -1
+        ring[:4] = corner
+        if specials > 1:
+            row = points.shape[0] + 9 * rank[quads[quad]].astype(np.int64) + 3
+            length, start, count = _ring(ring, corner, masks, row, (direction, side), tables, places, used, vertices, count)
         if start < 0:
             start = _diagonal(points, quads, quad, gram)
-        for n in range(1, length - 1):
-            one, two = ring[(start + n) % length], ring[(start + n + 1) % length]
-            triangles[made, 0] = ring[start]
-            triangles[made, 1] = two if side else one
-            triangles[made, 2] = one if side else two
-            made += 1
+        made = _cut(ring, length, start, side, triangles, made)
     for n in range(count):
         places[used[n]] = -1
     return vertices[:count].copy(), triangles[:made].copy()
+
+
+@njit(cache=True, nogil=True)
+def _ring(ring, corner, masks, row, place, tables, places, used, vertices, count):  # type: ignore[no-untyped-def]
+    """The corners of a quad with the middles of edges that two sheets share; how many, one of the middles (-1 none), vertices."""
+    pinched, edges, axes, upper, lower, edge_corners = tables[2], tables[4], tables[5], tables[6], tables[7], tables[8]
+    direction, side = place
+    length, start = 0, -1
+    for n in range(4):
+        after = (n + 1) & 3
+        axis, up = axes[direction, n & 1], upper[n]
+        ring[length] = corner[n]
+        length += 1
+        if masks[n] < 0 or masks[after] < 0 or not (pinched[masks[up], 2 * axis] and pinched[masks[lower[n]], 2 * axis + 1]):
+            continue
+        inside = edge_corners[edges[direction, up], side]  # the sheet's own corner tells the two apart
+        slot = row[up] + 2 * axis + (inside >> (1 if axis == 0 else 0) & 1)
+        if places[slot] < 0:
+            places[slot] = count
+            used[count] = slot
+            for m in range(3):
+                towards = np.float32((inside >> m & 1) - 0.5) if m != axis else np.float32(0)
+                middle = np.float32(0.5) * (vertices[corner[n], m] + vertices[corner[after], m])
+                vertices[count, m] = middle + np.float32(0.01) * towards
+            count += 1
+        start = length
+        ring[length] = places[slot]
+        length += 1
+    return length, start, count
+
+
+@njit(cache=True, nogil=True)
+def _cut(ring, length, start, side, triangles, made):  # type: ignore[no-untyped-def]
+    """Cut a ring into triangles from one corner on, outward for its side; how many triangles there are then."""
+    for n in range(1, length - 1):
+        one, two = ring[(start + n) % length], ring[(start + n + 1) % length]
+        triangles[made, 0] = ring[start]
+        triangles[made, 1] = two if side else one
+        triangles[made, 2] = one if side else two
+        made += 1
+    return made
 
 
 @njit(cache=True, nogil=True)

@@ -42,7 +42,7 @@ _FLIP_BLUR = 25.0  # noise blurs the steps of the grid: its standard deviation i
 _FLIP_SHIFT = 9.5  # noise adds more voxels outside a convex border than it takes inside: grid standard deviations at roughness 1
 _FLIP_SHIFT_POWER = 0.7
 _UNSEEN_FLIPS = 0.15  # rough cells that a smooth border of few cells may hide
-_FEW_LAYERS = (0.1, 0.09)  # of the difference between the two rules, in thick slices: at none, and more for each layer
+_FEW_LAYERS = (0.18, 0.082)  # of the difference between the two rules, in thick slices: at none, and more for each layer
 _EVEN_SHARE = 0.131  # of the lattice sum that one axis has on a cubic grid
 _IN_STEP = 0.8  # how much of the two ends' errors goes together: all in balls and ellipsoids, less in lobulated bodies
 _PAIR_KNOWN = 0.75  # of the reach of a body of two layers, taken for a ball
@@ -51,7 +51,11 @@ _LEAST_SHARE = 0.05  # of the mean grid variance: what always remains
 _FLAT_LAYERS = 6  # fewer layers do not tell a flat end from a round one
 _FLAT_GROWTH = 2.0  # a round end's last layer is at most this many times the step to the next one
 _ONE_LAYER_SHIFT = -0.3
-_ONE_LAYER_SD = 0.92
+_ONE_LAYER_SD = 0.93
+_ONE_LAYER_WIDE = 0.36
+_SHORT_REACH, _SHORT_SHIFT = 1.4, 0.6
+_PAIR_THINNER = 0.04
+_WIDTH = (1.02, 0.06)  # of the interval over the sum of its parts, and how much narrower in thick slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,11 +138,25 @@ def volume_spread(
     boundary = np.sqrt((_RULES_SD * rules) ** 2 * smooth + np.maximum(flips, moved**2))
     model = np.zeros_like(volume) if model_mm3 is None else np.nan_to_num(model_mm3)
     noise = _FLIP_SHIFT * border.roughness**_FLIP_SHIFT_POWER * inner**1.5
-    centre = (_RULES_CENTRE * rules + np.where(border.layers == 1, _ONE_LAYER_SHIFT, 0.0) - noise) * np.sqrt(smooth) / volume
-    half = Z_95 * np.sqrt(grid**2 + boundary**2 + model**2) / volume
+    centre = (_RULES_CENTRE * rules - noise) * np.sqrt(smooth) / volume + _few_layers_centre(border, np.sqrt(smooth) / volume)
+    width, thinner = _WIDTH
+    fitted = width - thinner * _thick_slices(affine) - _PAIR_THINNER * (border.layers == 2)
+    half = fitted * Z_95 * np.sqrt(grid**2 + boundary**2 + model**2) / volume
     # on the log scale: no interval reaches 0, and a mask of few voxels may be far too small but not far too large
     interval = volume[:, None] * np.exp(np.stack([centre - half, centre + half], axis=1))
     return VolumeSpread(grid, boundary, model, interval)
+
+
+def _few_layers_centre(border: Border, smooth: FloatArray) -> FloatArray:
+    """Return where the middle of the interval lies for bodies of one or two layers, on the log scale beside the counted volume.
+
+    One layer that is wider than it is thick belongs to a body that reaches beyond it; two layers of a body that hardly reaches
+    from one to the other each hold little of it.
+    """
+    reach = np.where(border.reach_layers > 0, border.reach_layers, np.inf).min(axis=1)
+    one = _ONE_LAYER_SHIFT * smooth + _ONE_LAYER_WIDE * np.log(np.clip(reach, 1.0, 3.0))
+    two = np.where(reach < _SHORT_REACH, _SHORT_SHIFT * smooth, 0.0)
+    return np.where(border.layers == 1, one, np.where(border.layers == 2, two, 0.0))
 
 
 def _lattice_sums(border: Border, affine: FloatArray) -> FloatArray:
@@ -158,16 +176,20 @@ def _rules_differ(border: Border, affine: FloatArray) -> FloatArray:
 
     Along a column that is longer than a voxel both rules say the same.
     """
-    one_axis = math.pi**4 / 45 * float(_layer_distances_mm(affine).max()) ** 4 / lattice_sum(affine)
-    thick = min(1.0, max(0.0, (one_axis - _EVEN_SHARE) / (1 - _EVEN_SHARE)))
     at_none, per_layer = _FEW_LAYERS
-    return np.asarray(1 - thick * (1 - np.minimum(1.0, at_none + per_layer * border.layers)))
+    return np.asarray(1 - _thick_slices(affine) * (1 - np.minimum(1.0, at_none + per_layer * border.layers)))
+
+
+def _thick_slices(affine: FloatArray) -> float:
+    """Return 0 for cubic voxels and up to 1 for slices so thick that they alone decide the error."""
+    one_axis = math.pi**4 / 45 * float(_layer_distances_mm(affine).max()) ** 4 / lattice_sum(affine)
+    return min(1.0, max(0.0, (one_axis - _EVEN_SHARE) / (1 - _EVEN_SHARE)))
 
 
 def _face_areas_mm2(affine: FloatArray) -> FloatArray:
     """Return the areas of the voxel faces across k, j and i."""
     steps = np.asarray(affine, np.float64)[:3, :3].T[::-1]
-    return np.array([np.linalg.norm(np.cross(steps[a], steps[b])) for a, b in ((1, 2), (2, 0), (0, 1))])
+    return np.array([float(np.linalg.norm(np.cross(steps[a], steps[b]))) for a, b in ((1, 2), (2, 0), (0, 1))])
 
 
 def _layer_distances_mm(affine: FloatArray) -> FloatArray:
@@ -232,7 +254,7 @@ def _reach(
     """Return how many layers each body reaches across along k, j, i (n,3), and how far its two ends are alike (0: not known).
 
     Near its ends the area of a round body's layers is s·z - c·z² at a depth z. Two layers do not tell s and c: they are taken
-    for those of a ball.
+    for those of a ball; a single one reaches at least as far as it is wide.
     """
     first, second = _end_depth(ends[:, :, 0], extent), _end_depth(ends[:, :, 1], extent)
     reach = extent - 1 + first[0] + second[0]
@@ -241,8 +263,9 @@ def _reach(
     upper, lower = ends[:, :, 0, 0] * areas_mm2, ends[:, :, 1, 0] * areas_mm2
     height = (distances_mm**2 - (upper - lower) / math.pi) / (2 * distances_mm)  # of the ball's middle over the first layer
     ball = 2 * np.sqrt(np.maximum(upper / math.pi + height**2, 0)) / distances_mm
-    is_pair = extent == 2
-    return np.where(is_pair, ball, np.where(is_round, reach, 0.0)), np.where(is_pair, _PAIR_KNOWN, np.where(is_round, alike, 0.0))
+    disc = 2 * np.sqrt(upper / math.pi) / distances_mm
+    guessed = np.where(extent == 1, disc, np.where(extent == 2, ball, 0.0))
+    return np.where(is_round, reach, guessed), np.where(is_round, alike, np.where(extent == 2, _PAIR_KNOWN, 0.0))
 
 
 def _end_depth(areas: npt.NDArray[np.int64], extent: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:

@@ -45,9 +45,10 @@ def test_exact_for_any_spacing(seed: int, step_j: float, step_k: float, count: i
     assert nearest_distances_mm(queries, points, affine) == pytest.approx(by_pairs(queries, points, affine), rel=1e-9, abs=1e-9)
 
 
-def test_threads_change_nothing(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("apart", [0, 400], ids=["near", "far"])
+def test_threads_change_nothing(apart: int, rng: np.random.Generator) -> None:
     """Above 20,000 points the work is shared out; each part alone gives the same."""
-    queries, points = in_order(rng.integers(0, 60, (60_000, 3))), in_order(rng.integers(0, 60, (900, 3)))
+    queries, points = in_order(rng.integers(0, 60, (60_000, 3))), in_order(rng.integers(apart, apart + 60, (900, 3)))
     whole = nearest_distances_mm(queries, points, np.diag([0.7, 0.9, 3.0]))
     parts = [nearest_distances_mm(part, points, np.diag([0.7, 0.9, 3.0])) for part in np.array_split(queries, 7)]
     assert len(queries) > 20_000
