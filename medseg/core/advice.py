@@ -348,6 +348,10 @@ _RESULTS = {
         "The volume is right on average, but another position of the patient on the same grid would give another one.",
         "Report the interval with the volume; use thinner slices for lesions of this size.",
     ),
+    "SEGMENTATION_CHANGED": Advice(
+        "The table speaks of another segmentation than the one in the folder: pictures and numbers do not belong together.",
+        "Measure the segmentation again, then make the report again.",
+    ),
     "FEATURES_LEFT_OUT": Advice(
         "None on volumes; the features are missing.",
         "Bring scan and segmentation onto an even grid (medseg convert), and say in the paper that they were resampled.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,21 @@ def organs_of(instances: LabelMap, organs: Sequence[LabelMap]) -> dict[int, Orga
                 places[number] = place
     far = [number for number in rest if number in boxes and number not in places]
     return places | _nearest(instances, far, boxes, organs)
+
+
+def without_segments(layers: Sequence[LabelMap], labels: Collection[str], numbers: Collection[int] = ()) -> list[LabelMap]:
+    """Return the layers without the segments of these labels or numbers; layers that have no other are left out."""
+    kept = []
+    for layer in layers:
+        gone = [segment for segment in layer.segments if segment.label in labels or segment.number in numbers]
+        rest = tuple(segment for segment in layer.segments if segment not in gone)
+        if not rest:
+            continue
+        array = layer.array
+        if gone:
+            array = np.where(np.isin(array, [segment.number for segment in gone]), array.dtype.type(0), array)
+        kept.append(layer.with_array(array, segments=rest))
+    return kept
 
 
 def _inside(instances: LabelMap, organs: Sequence[LabelMap]) -> dict[int, OrganPlace]:

@@ -18,7 +18,7 @@ from medseg.core.measurement import SegmentRow
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.measurement.diameters import Diameter, Diameters, PlaneName, Slices, find_diameters, in_slices, out_of_slices, slices_of
-from medseg.measurement.lesion_organs import OrganPlace, organs_of
+from medseg.measurement.lesion_organs import OrganPlace, organs_of, without_segments
 from medseg.measurement.measurable import is_lymph_node, measurable
 from medseg.measurement.measure import measure, mismatch
 
@@ -201,6 +201,8 @@ def lesions(
     chosen = _chosen(layers, segments)
     node_numbers = {segment.number for segment in chosen if is_lymph_node(segment)} | {_find(layers, name).number for name in nodes}
     slices = slices_of(layers[0].geometry, volume, plane, layers[0].source)
+    # a tumour is not its own organ, whatever file it stands in; a label alone tells: numbers mean other things there
+    organ_layers = tuple(without_segments(organ_layers, {segment.label for segment in chosen}))
     parts, left_out = _parts(layers, chosen, slices, connectivity, keep_at_least_mm3)
     found: dict[int, Lesion] = {}
     maps = []

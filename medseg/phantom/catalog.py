@@ -210,4 +210,4 @@ def _phantom(anatomy: Anatomy, geometry: Geometry, seed: int, noise_hu: float, b
     volume = image(sampled, geometry, noise_hu=noise_hu, blur_mm=blur_mm, seed=seed)
     blur = [float(b) for b in np.broadcast_to(np.asarray(blur_mm, dtype=np.float64), 3)]
     parameters = {"name": anatomy.name, "seed": seed, "noise_hu": noise_hu, "blur_mm": blur, "geometry": geometry.to_dict()}
-    return Phantom(anatomy.name, volume, label_map_of(anatomy, geometry, sampled), truth(anatomy), parameters, anatomy)
+    return Phantom(anatomy.name, volume, label_map_of(anatomy, geometry, sampled), truth(anatomy, geometry), parameters, anatomy)

@@ -108,11 +108,11 @@ class Canvas:
             keep -= 1
         return content[:keep].rstrip() + "…"
 
-    def png(self) -> bytes:
-        """Return the page as PNG."""
+    def png(self, compression: int = 7) -> bytes:
+        """Return the page as PNG; `compression` is zlib's level."""
         out = io.BytesIO()
         self._canvas.print_figure(
-            out, format="png", dpi=_DPI, facecolor=PAPER, metadata={"Software": None}, pil_kwargs={"compress_level": 7}
+            out, format="png", dpi=_DPI, facecolor=PAPER, metadata={"Software": None}, pil_kwargs={"compress_level": compression}
         )
         return out.getvalue()
 

@@ -7,7 +7,14 @@ from types import ModuleType
 
 from medseg.core.errors import MissingDependencyError
 
-_EXTRA_OF = {"matplotlib": "report", "jinja2": "report", "markupsafe": "report"}
+_EXTRA_OF = {
+    "matplotlib": "report",
+    "jinja2": "report",
+    "markupsafe": "report",
+    "PIL": "report",
+    "plutoprint": "report",
+    "pyarrow": "report",
+}
 
 
 def load(module: str) -> ModuleType:

@@ -170,7 +170,7 @@ def _contact_sheet(volume: Volume, label_map: LabelMap, tiles: list[_Tile], styl
         middle = top + _TITLE + pixels.shape[0] / 2
         canvas.text("R", inset + 6, middle, size=14, bold=True)
         canvas.text("L", inset + pixels.shape[1] - 6, middle, size=14, align="right", bold=True)
-        _scale_bar(canvas, inset, top + _TITLE, pixels.shape[:2], scale)
+        draw_scale_bar(canvas, inset, top + _TITLE, pixels.shape[:2], scale)
     remarks = [_window_text(volume, style.window), "patient right on the left", *grid_remarks(volume.geometry)]
     canvas.text("   ·   ".join(remarks), _MARGIN, canvas.height - 18, size=14, colour=FAINT)
     return canvas.png()
@@ -217,7 +217,7 @@ def _draw_pane(canvas: Canvas, volume: Volume, label_map: LabelMap, pane: _Pane,
     canvas.text(right, pane.left + width - 8, middle_y, size=size, align="right", bold=True)
     canvas.text(top, middle_x, pane.top + 6, size=size, align="center", anchor="top", bold=True)
     canvas.text(bottom, middle_x, pane.top + height - 6, size=size, align="center", anchor="bottom", bold=True)
-    _scale_bar(canvas, pane.left, pane.top, (height, width), scale)
+    draw_scale_bar(canvas, pane.left, pane.top, (height, width), scale)
 
 
 def _draw_crosshair(canvas: Canvas, geometry: Geometry, panes: list[_Pane], scale: float) -> None:
@@ -234,7 +234,8 @@ def _draw_crosshair(canvas: Canvas, geometry: Geometry, panes: list[_Pane], scal
                 canvas.line([start, end], colour="#ffffff", width=1.0, alpha=0.32)
 
 
-def _scale_bar(canvas: Canvas, left: float, top: float, shape: tuple[int, ...], scale: float) -> None:
+def draw_scale_bar(canvas: Canvas, left: float, top: float, shape: tuple[int, ...], scale: float) -> None:
+    """Draw a bar of a round length in mm in the lower left corner of a picture; none where it is too small for one."""
     height, width = shape[:2]
     fitting = [length for length in _ROUND_LENGTHS_MM if length * scale <= 0.32 * width]
     if not fitting or height < 60:

@@ -3,50 +3,61 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from importlib import resources
 from types import ModuleType
 from typing import Any
 
-from medseg.core.finding import Finding, Severity
+from medseg.core.finding import Finding
+from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
-from medseg.core.measurement import MeasurementTable, SegmentRow, Status
+from medseg.core.measurement import MeasurementTable
 from medseg.core.provenance import Provenance
-from medseg.core.segment import default_colour
 from medseg.core.volume import Volume
+from medseg.reporting.comparison import Case, comparison_context
 from medseg.reporting.dependencies import load
-from medseg.reporting.methods_text import methods_text, references
-from medseg.reporting.planes import OPPOSITE
-from medseg.reporting.table import Scores, compare_with_truth, format_score, score_columns, score_title
-from medseg.reporting.wording import format_number, format_volume, interval_of, plain, reason_of, status_words, value_of, without_path
+from medseg.reporting.methods_text import MethodsText, joined, methods_of
+from medseg.reporting.report_measurements import measurements_context
+from medseg.reporting.report_record import (
+    findings_context,
+    methods_context,
+    provenance_context,
+    scan_context,
+    scores_context,
+    truth_context,
+    verdict,
+)
+from medseg.reporting.sections import Section
+from medseg.reporting.table import Scores
 
-_DIRECTIONS = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}
-_INTENSITIES = (("Mean ± SD", ("mean", "std")), ("Range", ("min", "max")), ("Median", ("median",)))
-_STATUS_CLASSES = {Status.MEASURED: "good", Status.ABSENT: "quiet", Status.NOT_ATTEMPTED: "quiet"}
-_GRAVITY = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.INFO: 2}
-# What a reader asks of a model, in this order; the rest of its card follows. Where it lies on a disk is nobody's business.
-_MODEL_KEYS = ("name", "version", "intended_use", "licence", "license", "labels", "training_data", "limitations", "sha256")
-_PRIVATE_KEYS = ("path", "folder", "file", "files", "directory", "root", "host", "user")
+_TEMPLATES = ("report.html.j2", "case.html.j2", "record.html.j2", "cite.html.j2", "report.css", "report.js")
+_LAST = ("axial_slices", "segments")
+_MAGIC = {b"\x89PNG": "image/png", b"<svg": "image/svg+xml", b"<?xm": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG with its file name (without suffix) and its caption."""
+    """A PNG (or SVG) with its file name (without suffix) and its caption; `segment` is the label it shows, "" for all."""
 
     name: str
     caption: str
     png: bytes = field(repr=False)
+    segment: str = ""
 
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything a report shows; `truth` (label → ml, or a truth document) and `scores` add a comparison."""
+    """Everything a report shows of one case.
+
+    `volume` and `label_map` may be missing where a report is rebuilt without them; `document` is the JSON of the measurements
+    that text is checked against (the table's own where None). `truth` (label → ml, or a truth document) and `scores` add a
+    comparison, `sections` the tables of lesions, change or agreement.
+    """
 
     title: str
-    volume: Volume
-    label_map: LabelMap
+    volume: Volume | None
+    label_map: LabelMap | None
     table: MeasurementTable
     findings: tuple[Finding, ...] = ()
     provenance: Provenance | None = None
@@ -54,41 +65,92 @@ class ReportContent:
     scores: Scores | None = None
     truth: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    document: Mapping[str, Any] | None = None
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """The grid of the scan, else that of the segmentation."""
+        grid = self.volume or self.label_map
+        return None if grid is None else grid.geometry
 
 
-def report_html(content: ReportContent) -> str:
+def report_html(content: ReportContent | Sequence[ReportContent], title: str = "", attribution: str = "") -> str:
     """Return the report as one self-contained HTML document: styles and pictures inside, readable without scripts.
 
-    Findings stand before every number. Every value is escaped; no path and no patient attribute is written. Raises
-    MissingDependencyError without the extra `report`, ParameterError for a truth without volumes.
+    Findings stand before every number. Several contents (the same patient in other scans, say) make one report with a comparison
+    at its top. Every value is escaped; no path and no patient attribute is written; every figure is looked up in the data.
+    `attribution` names the source of the scans. Raises MissingDependencyError without the extra `report`, ParameterError for a
+    truth without volumes, ReportNumberError for a figure that is not in the data.
     """
     jinja2 = load("jinja2")
     folder = resources.files("medseg.reporting") / "templates"
-    sources = {name: (folder / name).read_text(encoding="utf-8") for name in ("report.html.j2", "report.css", "report.js")}
+    sources = {name: (folder / name).read_text(encoding="utf-8") for name in _TEMPLATES}
     environment = jinja2.Environment(
         loader=jinja2.DictLoader(sources), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     # Names such as lung_lower_lobe_left have no space to break at
     environment.filters["breakable"] = lambda label: _breakable(load("markupsafe"), str(label))
-    provenance = content.provenance
+    contents = [content] if isinstance(content, ReportContent) else list(content)
+    cases = [_case(one, number, len(contents)) for number, one in enumerate(contents, start=1)]
     return str(
         environment.get_template("report.html.j2").render(
-            title=content.title,
+            title=title or contents[0].title,
             style=sources["report.css"],
             script=sources["report.js"],
-            scan=_scan(content.volume),
-            findings=_findings(content.findings),
-            verdict=_verdict(content.findings),
-            measurements=_measurements(content),
-            truth=_truth(content),
-            scores=_scores(content.scores),
-            pictures=[_picture(picture) for picture in content.pictures],
-            notes=content.notes,
-            provenance=_provenance(provenance) if provenance else None,
-            methods=methods_text(provenance) if provenance else "",
-            references=references(provenance) if provenance else (),
+            cases=cases,
+            methods=_methods(contents),
+            comparison=comparison_context([Case(one.title, one.table) for one in contents]),
+            attribution=attribution,
         )
     )
+
+
+def _case(content: ReportContent, number: int, count: int) -> dict[str, Any]:
+    provenance, table = content.provenance, content.table
+    volume, label_map = content.volume, content.label_map
+    modality, unit = (volume.modality, volume.unit) if volume is not None else (table.modality, table.unit)
+    pictures = [_picture(picture) for picture in content.pictures]
+    by_segment = {picture["segment"]: picture for picture in pictures if picture["segment"]}
+    measurements = measurements_context(table, label_map)
+    lead = next((row for row in measurements["cards"] if row["label"] in by_segment), None) if count > 1 else None
+    return {
+        "lead": lead,
+        "id": f"case{number}-" if count > 1 else "",
+        "title": content.title,
+        "scan": scan_context(content.geometry, modality, unit),
+        "findings": findings_context(content.findings),
+        "verdict": verdict(content.findings),
+        "measurements": measurements,
+        "truth": truth_context(table, content.truth),
+        "scores": scores_context(content.scores),
+        "hero": next((picture for picture in pictures if picture["name"] == "rendering_3d"), None),
+        "overview": [picture for picture in pictures if not picture["segment"] and picture["name"] not in ("rendering_3d", *_LAST)],
+        "slices": [picture for picture in pictures if picture["name"] in _LAST and (picture["name"] != "segments" or not by_segment)],
+        "by_segment": by_segment,
+        "sections": [_section(section) for section in content.sections],
+        "notes": content.notes,
+        "provenance": provenance_context(provenance) if provenance else None,
+    }
+
+
+def _methods(contents: Sequence[ReportContent]) -> dict[str, Any] | None:
+    text = methods_of_contents(contents)
+    return None if text is None else methods_context(text)
+
+
+def methods_of_contents(contents: Sequence[ReportContent]) -> MethodsText | None:
+    """Return what a paper must say of these cases together; None where nothing recorded how they were made."""
+    several = len(contents) > 1
+    texts = [text for content in contents if (text := _methods_of(content, content.title if several else "")) is not None]
+    return joined(texts) if texts else None
+
+
+def _methods_of(content: ReportContent, case: str) -> MethodsText | None:
+    if content.provenance is None:
+        return None
+    document = content.document or content.table.to_dict() | {"findings": [finding.to_dict() for finding in content.findings]}
+    return methods_of(content.provenance, document, content.geometry, case)
 
 
 def _breakable(markupsafe: ModuleType, label: str) -> Any:
@@ -96,192 +158,19 @@ def _breakable(markupsafe: ModuleType, label: str) -> Any:
     return markupsafe.Markup("_<wbr>").join(markupsafe.escape(part) for part in label.split("_"))
 
 
-def _scan(volume: Volume) -> list[tuple[str, str]]:
-    geometry = volume.geometry
-    spacing = " × ".join(f"{value:.4g}" for value in geometry.spacing_mm)
-    extent = " × ".join(f"{n * step:.0f}" for n, step in zip(geometry.shape, geometry.spacing_mm, strict=True))
-    axes = ", ".join(f"{axis} to {_DIRECTIONS[code]}" for axis, code in zip("ijk", geometry.orientation, strict=True))
-    grid = []
-    if geometry.is_oblique:
-        grid.append(f"oblique by {geometry.obliqueness_degrees:.1f}°")
-    if geometry.is_sheared:
-        grid.append(f"sheared by {geometry.shear_degrees:.1f}° (gantry tilt)")
-    return [
-        ("Modality", volume.modality or "not stated"),
-        ("Intensity unit", volume.unit or "none (the scanner's own numbers)"),
-        ("Voxels", " × ".join(str(n) for n in geometry.shape)),
-        ("Spacing", f"{spacing} mm"),
-        ("Extent", f"{extent} mm"),
-        ("Voxel volume", f"{geometry.voxel_volume_mm3:.4g} mm³"),
-        ("Orientation", f"{geometry.orientation} ({axes})"),
-        ("Grid", ", ".join(grid) or "along the patient axes"),
-    ]
-
-
-def _findings(findings: tuple[Finding, ...]) -> list[dict[str, Any]]:
-    ranked = sorted(findings, key=lambda finding: _GRAVITY[finding.severity])
-    return [
-        {
-            "severity": finding.severity.value,
-            "code": finding.code,
-            "message": finding.message,
-            "details": [
-                (name.replace("_", " "), plain(value)) for name, value in finding.details.items() if name.lower() not in _PRIVATE_KEYS
-            ],
-        }
-        for finding in ranked
-    ]
-
-
-def _verdict(findings: tuple[Finding, ...]) -> tuple[str, str]:
-    """The class and the sentence that open the report."""
-    errors = sum(finding.severity is Severity.ERROR for finding in findings)
-    warnings = sum(finding.severity is Severity.WARNING for finding in findings)
-    if errors:
-        return "error", f"{_count(errors, 'error')}: the volumes below must not be reported before this is resolved."
-    if warnings:
-        return "warning", f"{_count(warnings, 'warning')}: read before using the volumes below."
-    if findings:
-        return "good", "No errors and no warnings. Remarks follow."
-    return "good", "No findings: the checks of the geometry noticed nothing wrong."
-
-
-def _count(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
-
-
-def _measurements(content: ReportContent) -> dict[str, Any]:
-    table = content.table
-    colours = {segment.label: segment.rgb for segment in content.label_map.segments}
-    largest = max((value_of(row, "volume") or 0.0 for row in table), default=0.0)
-    columns = [(title, names) for title, names in _INTENSITIES if any(value_of(row, names[0]) is not None for row in table)]
-    return {
-        "unit": table.unit,
-        "intensities": [title for title, _ in columns],
-        "has_interval": any(interval_of(row) for row in table),
-        "rows": [
-            _row(row, colours.get(row.label, default_colour(max(1, row.number))), largest, [names for _, names in columns]) for row in table
-        ],
-    }
-
-
-def _row(row: SegmentRow, colour: tuple[int, int, int], largest: float, intensities: list[tuple[str, ...]]) -> dict[str, Any]:
-    volume, interval = value_of(row, "volume"), interval_of(row)
-    values = [[value_of(row, name) for name in names] for names in intensities]
-    centroid = row.centroid_mm
-    return {
-        "label": row.label,
-        "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-        "volume": None if volume is None else format_volume(volume),
-        "volume_sort": volume,
-        "share": round(100 * volume / largest, 1) if volume and largest else 0,
-        "interval": "–".join(format_volume(value) for value in interval) if interval else "",
-        "values": [(_together(names, parts), parts[0]) for names, parts in zip(intensities, values, strict=True)],
-        "voxels": f"{row.voxel_count:,}",
-        "voxels_sort": row.voxel_count,
-        "centroid": [] if centroid is None else [_side(value, letter) for value, letter in zip(centroid, "RAS", strict=True)],
-        "status": status_words(row),
-        "status_class": _STATUS_CLASSES.get(row.status, "bad" if row.status is Status.FAILED else "caution"),
-        "reason": reason_of(row),
-    }
-
-
-def _together(names: tuple[str, ...], parts: list[float | None]) -> str:
-    """Mean ± SD, or least to most, in one cell; empty where any part is not defined."""
-    texts = [format_number(value) for value in parts if value is not None]
-    return (" ± " if names[0] == "mean" else " to ").join(texts) if len(texts) == len(names) else ""
-
-
-def _side(value: float, letter: str) -> str:
-    return f"{letter if value >= 0 else OPPOSITE[letter]} {abs(value):.1f}"
-
-
-def _truth(content: ReportContent) -> list[dict[str, Any]]:
-    if content.truth is None:
-        return []
-    return [
-        {
-            "label": row.label,
-            "volume": "" if row.volume_ml is None else format_volume(row.volume_ml),
-            "truth": format_volume(row.truth_ml),
-            "error": "not defined" if row.error_percent is None else f"{row.error_percent:+.2f}",
-            "status_class": "good" if row.is_within(1.0) else "caution" if row.is_within(5.0) else "bad",
-            "reason": row.reason,
-        }
-        for row in compare_with_truth(content.table, content.truth)
-    ]
-
-
-def _scores(scores: Scores | None) -> dict[str, Any] | None:
-    if scores is None:
-        return None
-    document = scores if isinstance(scores, Mapping) else scores.to_dict()
-    segments = document["segments"]
-    columns = [key for key in score_columns(segments) if not key.endswith(("_voxels", "_volume_ml"))]
-    rows = [
-        {
-            "label": row["label"],
-            "values": [format_score(key, row.get(key)) for key in columns],
-            "note": "; ".join(str(row[key]) for key in ("reason", "note") if row.get(key)),
-        }
-        for row in segments
-    ]
-    summary = [
-        (score_title(key), format_score(key, value)) for key, value in document.get("summary", {}).items() if isinstance(value, float)
-    ]
-    rule = document.get("summary", {}).get("rule", "")
-    return {"columns": [score_title(key) for key in columns], "rows": rows, "summary": summary, "rule": rule}
+def _section(section: Section) -> dict[str, Any]:
+    return {**vars(section), "pictures": [_picture(Picture(name, caption, data)) for name, caption, data in section.pictures]}
 
 
 def _picture(picture: Picture) -> dict[str, Any]:
     # Width and height stand in the PNG's header; given in the page they keep the text from jumping while it loads
-    width, height = (int.from_bytes(picture.png[start : start + 4], "big") for start in (16, 20))
-    data = base64.b64encode(picture.png).decode("ascii")
-    return {"name": picture.name, "caption": picture.caption, "data": data, "width": width, "height": height}
-
-
-def _provenance(provenance: Provenance) -> dict[str, Any]:
-    model = provenance.model or {}
-    keys = [key for key in _MODEL_KEYS if model.get(key)]
-    keys += [key for key in model if key not in keys and key.lower() not in _PRIVATE_KEYS and model[key] not in (None, "", [], {})]
-    run = [
-        ("Started", _moment(provenance.started)),
-        ("Finished", _moment(provenance.finished)),
-        ("Duration", _duration(provenance.started, provenance.finished)),
-        ("Device", provenance.device),
-        ("Random seed", "" if provenance.seed is None else str(provenance.seed)),
-    ]
+    kind = next((kind for start, kind in _MAGIC.items() if picture.png.lstrip().startswith(start)), "image/png")
+    width, height = (int.from_bytes(picture.png[start : start + 4], "big") if kind == "image/png" else 0 for start in (16, 20))
     return {
-        "inputs": [vars(record) for record in provenance.inputs],
-        "steps": [
-            {
-                "method": step.method,
-                "stage": step.stage,
-                "parameters": [(name.replace("_", " "), plain(value)) for name, value in step.parameters.items()],
-                "seconds": "" if step.seconds is None else f"{step.seconds:.2f}",
-            }
-            for step in provenance.steps
-        ],
-        "model": [("SHA-256" if key == "sha256" else key.replace("_", " "), plain(model[key])) for key in keys],
-        "run": [(name, value) for name, value in run if value],
-        "versions": list(provenance.versions.items()),
-        "notes": [without_path(note) for note in provenance.notes],
+        "name": picture.name,
+        "caption": picture.caption,
+        "segment": picture.segment,
+        "address": f"data:{kind};base64,{base64.b64encode(picture.png).decode('ascii')}",
+        "width": width or 800,
+        "height": height or 500,
     }
-
-
-def _moment(stamp: str) -> str:
-    try:
-        moment = datetime.fromisoformat(stamp.replace("Z", "+00:00"))
-    except ValueError:
-        return stamp
-    return moment.strftime("%Y-%m-%d %H:%M:%S ") + (moment.tzname() or "")
-
-
-def _duration(started: str, finished: str) -> str:
-    try:
-        seconds = (
-            datetime.fromisoformat(finished.replace("Z", "+00:00")) - datetime.fromisoformat(started.replace("Z", "+00:00"))
-        ).total_seconds()
-    except (ValueError, TypeError):
-        return ""
-    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

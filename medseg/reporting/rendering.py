@@ -83,6 +83,15 @@ def render_3d_png(
     return canvas.png()
 
 
+def surface_pixels(label_map: LabelMap, place: Place, size: tuple[int, int], view: str = "anterior") -> npt.NDArray[np.uint8]:
+    """Render the surface of one segment alone as the pixels (height, width, 3) of a small picture."""
+    width, height = size
+    camera = _camera(label_map, (place,), view, width * _SUPERSAMPLING, height * _SUPERSAMPLING)
+    scene = _scene(label_map, (place,), camera)
+    averaged = scene.reshape(height, _SUPERSAMPLING, width, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    return np.asarray(np.rint(averaged).astype(np.uint8))
+
+
 def _camera(label_map: LabelMap, places: tuple[Place, ...], view: str, width: int, height: int) -> Camera:
     from medseg.reporting.ray_casting import Camera
 

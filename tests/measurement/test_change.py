@@ -64,7 +64,9 @@ def test_every_event_of_the_phantom_is_recognised(study, growth):
             centre = np.mean(lesion["centres_ras_mm"][0 if lesion["name"] != "new" else n], axis=0)
             row = min(
                 growth.at(n),
-                key=lambda r: np.linalg.norm(np.subtract((r.before if lesion["name"] != "new" else r.after).centre_mm or (1e3,) * 3, centre)),  # noqa: B023
+                key=lambda r: np.linalg.norm(
+                    np.subtract((r.before if lesion["name"] != "new" else r.after).centre_mm or (1e3,) * 3, centre)
+                ),
             )
             wanted = expected.get(lesion["name"]) or ("new" if n == 1 else "grown")
             assert row.status == wanted, (lesion["name"], n)
@@ -82,7 +84,7 @@ def test_the_true_growth_lies_in_the_interval(study, growth):
                 continue
             true = 100 * (volumes[n] / volumes[since] - 1)
             centre = np.mean(lesion["centres_ras_mm"][n], axis=0)
-            row = min((r for r in growth.at(n) if r.after.centre_mm), key=lambda r: np.linalg.norm(np.subtract(r.after.centre_mm, centre)))  # noqa: B023
+            row = min((r for r in growth.at(n) if r.after.centre_mm), key=lambda r: np.linalg.norm(np.subtract(r.after.centre_mm, centre)))
             assert row.change.value == pytest.approx(true, rel=0.15, abs=8.0), (lesion["name"], n)
             if row.change.low is None:
                 pytest.skip("volumes have no intervals yet")
@@ -140,7 +142,9 @@ def test_scans_out_of_order_are_refused_without_a_date():
     assert "follow-up 2" in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{"tolerance_mm": -1.0}, {"least_overlap": 0.0}, {"targets": ["no such"]}, {"repeatability_percent": -3.0}])
+@pytest.mark.parametrize(
+    "settings", [{"tolerance_mm": -1.0}, {"least_overlap": 0.0}, {"targets": ["no such"]}, {"repeatability_percent": -3.0}]
+)
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ParameterError):
         change(point(((20, 20, 20), 6)), [point(((20, 20, 20), 6))], **settings)
@@ -159,7 +163,8 @@ def test_no_lesion_at_base_or_at_all():
 
 def test_a_lesion_cut_by_the_border_is_not_compared():
     base, later = point(((20, 20, 20), 8)), point(((20, 20, 2), 8))
-    shifted = replace(later, to_here=lambda points: points - (0.0, 0.0, 27.0), to_base=lambda points: points + (0.0, 0.0, 27.0))
+    up = np.array([0.0, 0.0, 27.0])
+    shifted = replace(later, to_here=lambda points: points - up, to_base=lambda points: points + up)
     table = change(base, [shifted])
     (row,) = table.rows
     assert (row.status, row.change.value) == ("undetermined", None)

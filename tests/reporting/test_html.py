@@ -18,7 +18,8 @@ from medseg.core.segment import Segment
 from medseg.core.volume import Source, Volume
 from medseg.reporting.canvas import Canvas
 from medseg.reporting.html import Picture, ReportContent, report_html
-from medseg.reporting.methods_text import methods_text, references
+from medseg.reporting.methods_text import methods_of, methods_text, references
+from medseg.reporting.number_check import ReportNumberError
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "wbr"}
 HOSTILE = "<script>alert('x')</script>"
@@ -184,7 +185,8 @@ def test_nothing_is_loaded_from_elsewhere(content):
     sources = [attrs["src"] for _, attrs in page.elements if "src" in attrs]
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
-    assert {attrs["href"] for _, attrs in page.elements if "href" in attrs} == {"https://doi.org/10.1109/42.668699"}
+    addresses = {attrs["href"] for _, attrs in page.elements if "href" in attrs}
+    assert addresses == {"https://doi.org/10.1109/42.668699", "https://doi.org/10.1038/s41586-020-2649-2"}
     assert not page.all("link")
     assert "url(" not in html
     assert "@import" not in html
@@ -269,6 +271,62 @@ def test_text_keeps_enough_contrast():
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ink, paper)
 
 
+def test_every_segment_has_its_strip_beside_its_volume(content):
+    """A strip stands under the name, volume and status of its own segment; a segment without picture has none."""
+    strip = Picture("segment_1", "liver where it is largest", Canvas(40, 30).png(), segment="liver")
+    html = report_html(replace(content, pictures=(*content.pictures, strip)))
+    figures = re.findall(r'<figure class="strip">.*?</figure>', html, re.DOTALL)
+    assert len(figures) == 1
+    assert "liver" in figures[0]
+    assert "4,242" in figures[0]
+
+
+def test_intervals_are_drawn_to_one_scale(content):
+    """The widest interval spans the whole line, another as much of it as its relative width."""
+    parts = {"grid": 3.0, "boundary": 4.0}
+    rows = [
+        SegmentRow(n, label, Status.MEASURED, "", {"volume": Measurement(label, "volume", 100.0, "ml", bounds, parts=parts)}, 9)
+        for n, label, bounds in ((1, "liver", (80.0, 120.0)), (2, "spleen", (95.0, 110.0)))
+    ]  # fmt: skip
+    html = report_html(replace(content, table=MeasurementTable(tuple(rows)), truth=None, pictures=()))
+    assert "lines span ±20 %" in html
+    assert re.findall(r'<i style="left:([\d.]+)%;width:([\d.]+)%">', html) == [("0.0", "100.0"), ("37.5", "37.5")]
+    # shares of the variance: 9 and 16 of 25
+    assert re.findall(r'class="(grid|boundary)" style="width:([\d.]+)%"', html)[:2] == [("grid", "36.0"), ("boundary", "64.0")]
+
+
+def test_several_scans_make_one_report_with_a_comparison(content):
+    """Findings of all stand first, then the comparison, then each scan; ids are unique, references are numbered once."""
+    other = replace(content, title="MR", findings=())
+    html = report_html([replace(content, title="CT"), other], title="Patient scans")
+    page = _Reader(html)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    places = [
+        html.index(text) for text in ("must not be reported", "The same structure in each scan", 'class="chapter">CT', 'class="chapter">MR')
+    ]
+    assert places == sorted(places)
+    assert html.count("10.1109/42.668699</a>") == 1
+    targets = {attrs["href"] for _, attrs in page.elements if attrs.get("href", "").startswith("#")}
+    assert {target.removeprefix("#") for target in targets} <= set(ids)
+
+
+def test_a_number_that_is_not_in_the_data_stops_the_report(content):
+    """The text is checked against the document on disk: one changed figure there, and no report is made."""
+    document = content.table.to_dict()
+    assert report_html(replace(content, document=document))
+    document["segments"][0]["volume_interval_ml"] = [4200.0, 4300.0]
+    assert report_html(replace(content, document=document))
+    other = replace(
+        content, document=document, provenance=replace(content.provenance, steps=(StepRecord("threshold", "segment", {"lower": 4711.25}),))
+    )
+    assert "4711.25" in report_html(other)
+    broken = methods_of(content.provenance, document)
+    changed = replace(broken, results=tuple(replace(one, text=one.text.replace("4,242", "4,243")) for one in broken.results))
+    with pytest.raises(ReportNumberError, match="4,243"):
+        changed.markdown()
+
+
 def test_methods_and_references(content):
     """The methods text names version, steps, parameters and weights; each source is listed once, DOIs as links."""
     text = methods_text(content.provenance)
@@ -276,6 +334,6 @@ def test_methods_and_references(content):
         assert part in text
     assert "/home" not in text
     found = references(content.provenance)
-    assert [reference.address for reference in found] == ["https://doi.org/10.1109/42.668699", ""]
+    assert [one.address for one in found] == ["https://doi.org/10.1109/42.668699", "", "https://doi.org/10.1038/s41586-020-2649-2"]
     twice = replace(content.provenance, steps=content.provenance.steps * 2)
     assert references(twice) == found

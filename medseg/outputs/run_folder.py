@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medseg.core.errors import MissingDependencyError, OutputExistsError, UnsupportedFormatError
 from medseg.core.provenance import InputRecord
@@ -19,12 +19,10 @@ from medseg.io.read import read_with
 from medseg.io.report import choices_of
 from medseg.io.write import write
 from medseg.method.settings import RunSettings
+from medseg.outputs.pictures import draw_pictures
 from medseg.pipeline import Pipeline, Result, apply, load_pipeline, prepare
 from medseg.reporting.html import Picture, ReportContent, report_html
 from medseg.reporting.table import measurements_csv
-
-if TYPE_CHECKING:
-    from medseg.phantom import Phantom
 
 FORMATS = {"nii.gz": ".nii.gz", "nii": ".nii", "nrrd": ".nrrd", "seg.nrrd": ".seg.nrrd", "dcm": ".dcm"}
 
@@ -63,8 +61,7 @@ def run(
     if unknown:
         raise UnsupportedFormatError(f"a segmentation is not written as {unknown[0]}; known: {', '.join(FORMATS)}")
     folder = Path(output)
-    if not overwrite and (folder / "provenance.json").exists():
-        raise OutputExistsError(f"{folder.name} holds a run already: choose another folder or ask to overwrite")
+    refuse_finished(folder, overwrite)
     check_writable(folder)
     how = reading or ReadOptions(**choice)
     volume = read_with(input, how)
@@ -72,6 +69,12 @@ def run(
     result = apply(chosen, volume, settings=settings, inputs=[input_record(volume)])
     wanted = formats or default_formats(volume)
     return RunOutput(result, write_result(result, folder, formats=wanted, overwrite=overwrite, truth=truth, reading=how))
+
+
+def refuse_finished(folder: Path, overwrite: bool) -> None:
+    """Raise OutputExistsError where a folder holds a run already and may not be overwritten."""
+    if not overwrite and (folder / "provenance.json").exists():
+        raise OutputExistsError(f"{folder.name} holds a run already: choose another folder or ask to overwrite")
 
 
 def input_record(volume: Volume, role: str = "scan") -> InputRecord:
@@ -104,74 +107,53 @@ def write_result(
         path = folder / f"segmentation{FORMATS[name]}"
         files[f"segmentation.{name}"] = write(result.label_map, path, source=result.volume, overwrite=overwrite)
     record = {"reading": choices_of(reading or ReadOptions()), "findings": [finding.to_dict() for finding in result.findings]}
-    document = result.table.to_dict() | record
+    title = result.pipeline.title or result.pipeline.name
+    document = result.table.to_dict() | record | {"title": title} | ({"truth": dict(truth)} if truth is not None else {})
     files["measurements.csv"] = write_text(folder / "measurements.csv", measurements_csv(result.table), overwrite=overwrite)
-    files["measurements.json"] = write_text(folder / "measurements.json", _json(document), overwrite=overwrite)
-    files |= _write_report(result, folder, overwrite=overwrite, truth=truth)
+    files["measurements.json"] = write_text(folder / "measurements.json", as_json(document), overwrite=overwrite)
+    try:
+        pictures = draw(result)
+    except MissingDependencyError:
+        pictures = ()  # the command line says which extra draws the report
+    else:
+        content = ReportContent(
+            title,
+            result.volume,
+            result.label_map,
+            result.table,
+            result.findings,
+            result.provenance,
+            pictures,
+            truth=truth,
+            document=document,
+        )
+        files |= write_report(content, folder, overwrite=overwrite)
     # Written last: its presence says that the folder is complete
-    files["provenance.json"] = write_text(folder / "provenance.json", _json(result.provenance.to_dict() | record), overwrite=overwrite)
+    files["provenance.json"] = write_text(folder / "provenance.json", as_json(result.provenance.to_dict() | record), overwrite=overwrite)
     return files
 
 
-def _write_report(result: Result, folder: Path, *, overwrite: bool, truth: Mapping[str, Any] | None) -> dict[str, Path]:
-    """Write pictures and report; without the extra that draws them the run still counts."""
-    files: dict[str, Path] = {}
-    try:
-        pictures = draw(result)
-        content = ReportContent(
-            title=result.pipeline.title or result.pipeline.name,
-            volume=result.volume,
-            label_map=result.label_map,
-            table=result.table,
-            findings=result.findings,
-            provenance=result.provenance,
-            pictures=pictures,
-            truth=truth,
-        )
-        report = report_html(content)
-    except MissingDependencyError:
-        return files  # the command line says which extra draws the report
-    for picture in pictures:
+def write_report(content: ReportContent, folder: Path, *, overwrite: bool, attribution: str = "") -> dict[str, Path]:
+    """Write the pictures of a content and its report.html, which is put together before anything is written."""
+    report = report_html(content, attribution=attribution)
+    files = write_pictures(content, folder, overwrite=overwrite)
+    return files | {"report.html": write_text(folder / "report.html", report, overwrite=overwrite)}
+
+
+def write_pictures(content: ReportContent, folder: Path, *, overwrite: bool) -> dict[str, Path]:
+    """Write the pictures of a content into pictures/."""
+    files = {}
+    for picture in content.pictures:
         name = f"pictures/{picture.name}.png"
         files[name] = write_bytes(check_folder(folder / "pictures") / f"{picture.name}.png", picture.png, overwrite=overwrite)
-    files["report.html"] = write_text(folder / "report.html", report, overwrite=overwrite)
     return files
 
 
 def draw(result: Result) -> tuple[Picture, ...]:
-    """Return the pictures of a report; raises MissingDependencyError without the extra `report`."""
-    from medseg.reporting.figures import axial_montage_png, segment_gallery_png, three_planes_png
-    from medseg.reporting.rendering import render_3d_png
-
-    volume, label_map, table = result.volume, result.label_map, result.table
-    return (
-        Picture(
-            "three_planes",
-            "Axial, coronal and sagittal plane with the outlines of the segments",
-            three_planes_png(volume, label_map, table=table),
-        ),
-        Picture("rendering_3d", "Surfaces of the segments, seen from the front", render_3d_png(label_map, table=table)),
-        Picture("axial_slices", "Axial slices from superior to inferior", axial_montage_png(volume, label_map)),
-        Picture("segments", "Each segment where it is largest", segment_gallery_png(volume, label_map, table=table)),
-    )
+    """Return the pictures of a run; raises MissingDependencyError without the extra `report`."""
+    return draw_pictures(result.volume, (result.label_map,), result.table)
 
 
-def _json(document: Mapping[str, Any]) -> str:
+def as_json(document: Mapping[str, Any]) -> str:
+    """Return a document as the text of a file; NaN and infinity raise."""
     return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-
-
-def write_phantom(made: Phantom, folder: Path, *, form: str = "both", compressed: bool = False, overwrite: bool = False) -> dict[str, Path]:
-    """Write a phantom: `dicom/` and `image.nii.gz` (as `form` says), `labels.nii.gz` with its names, and `truth.json`."""
-    check_folder(folder)
-    files: dict[str, Path] = {}
-    if form in ("both", "dicom"):
-        from medseg.io.dicom.series import write_series
-
-        seed = f"medseg.phantom {made.truth['name']} {made.truth['seed']} {made.volume.geometry.spacing_mm}"
-        write_series(made.volume, folder / "dicom", seed=seed, compressed=compressed, overwrite=overwrite)
-        files["dicom"] = folder / "dicom"
-    if form in ("both", "nifti"):
-        files["image"] = write(made.volume, folder / "image.nii.gz", overwrite=overwrite)
-    files["labels"] = write(made.label_map, folder / "labels.nii.gz", overwrite=overwrite)
-    files["truth"] = write_text(folder / "truth.json", _json(made.truth), overwrite=overwrite)
-    return files
