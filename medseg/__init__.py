@@ -3,8 +3,8 @@
 Public names load on first use, so that `import medseg` stays quick.
 
 >>> import medseg
->>> sorted(name for name in medseg.__all__ if name.islower() and not name.startswith("_"))
-['evaluate', 'inspect', 'measure', 'methods', 'postprocess', 'preprocess', 'read', 'read_label_map', 'run', 'segment', 'write']
+>>> " ".join(sorted(name for name in medseg.__all__ if name.islower() and not name.startswith("_")))
+'agreement average change evaluate inspect lesions measure methods postprocess preprocess read read_label_map run segment write'
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "medseg.segmentation.segment": ("segment",),
     "medseg.postprocessing.postprocess": ("postprocess",),
     "medseg.measurement.measure": ("measure",),
+    "medseg.measurement.averages": ("average",),
+    "medseg.measurement.lesions": ("lesions", "LesionTable"),
+    "medseg.measurement.change": ("change", "ChangeTable", "TimePoint"),
+    "medseg.evaluation.agreement": ("agreement", "Agreement"),
     "medseg.evaluation.overlap": ("evaluate", "Evaluation"),
     "medseg.method.catalog": ("methods",),
     "medseg.outputs": ("run",),

@@ -1,6 +1,6 @@
 """Does the 95 % interval of a volume cover the truth? Random bodies of known volume, cell by cell of size and slice spacing.
 
-    python scripts/calibrate_uncertainty.py --trials 5000 --jobs 2 -o docs/pictures
+    NUMBA_NUM_THREADS=1 python scripts/calibrate_uncertainty.py --trials 5000 --jobs 2 -o docs/pictures --page docs/uncertainty.md
 
 writes uncertainty_coverage.csv (one row a cell) and draws uncertainty_coverage.png. With --trials 5000 it takes about an hour
 on two cores; started again, it goes on where it stopped (cells with as many trials are kept). The tests repeat a few cells.
@@ -123,12 +123,35 @@ def write(rows: list[dict[str, float]], path: Path) -> None:
         writer.writerows(rows)
 
 
+def fill(page: Path, rows: list[dict[str, float]]) -> None:
+    """Write the coverages (percent) as a table, one row a size, between the marks of a page."""
+    found = {(row["diameter_mm"], row["slice_mm"]): row for row in rows}
+    lines = ["| diameter (mm) | " + " | ".join(f"{slice_mm:g} mm slices" for slice_mm in SLICES_MM) + " |"]
+    lines.append("|---|" + "---|" * len(SLICES_MM))
+    for size in DIAMETERS_MM:
+        cells = [found[size, slice_mm] for slice_mm in SLICES_MM]
+        values = " | ".join(f"{100 * row['coverage']:.1f} % (± {row['median_half_width_percent']:.2g} %)" for row in cells)
+        lines.append(f"| {size:g} | {values} |")
+    least, most = min(row["coverage"] for row in rows), max(row["coverage"] for row in rows)
+    trials = round(min(row["trials"] for row in rows))
+    lines.append("")
+    lines.append(
+        f"{trials:,} trials in each of {len(rows)} cells; the coverage lies between {100 * least:.1f} and {100 * most:.1f} %. In brackets"
+        " the median half width of the interval in percent of the volume."
+    )
+    text = page.read_text(encoding="utf-8")
+    head, rest = text.split("<!-- coverage -->")
+    tail = rest.split("<!-- /coverage -->")[1]
+    page.write_text(head + "<!-- coverage -->\n" + "\n".join(lines) + "\n<!-- /coverage -->" + tail, encoding="utf-8")
+
+
 def main() -> None:
     """Run every cell and write the table and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=5000, help="per cell")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--page", type=Path, help="put the table of coverages between the marks of this page")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder")
     chosen = parser.parse_args()
     chosen.output.mkdir(parents=True, exist_ok=True)
@@ -145,6 +168,8 @@ def main() -> None:
             print(f"{row['diameter_mm']:5g} mm in {row['slice_mm']:g} mm: {100 * row['coverage']:.1f} %", flush=True)
             write(sorted(rows, key=lambda row: (row["diameter_mm"], row["slice_mm"])), path)
     draw(rows, chosen.output / "uncertainty_coverage.png")
+    if chosen.page is not None:
+        fill(chosen.page, rows)
 
 
 if __name__ == "__main__":

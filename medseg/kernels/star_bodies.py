@@ -35,14 +35,14 @@ def _share(inverse, lobes, x, y, z, width, is_small):  # type: ignore[no-untyped
         for a in range(_FINE):
             for b in range(_FINE):
                 for c in range(_FINE):
-                    shifts = (a + 0.5) / _FINE - 0.5, (b + 0.5) / _FINE - 0.5, (c + 0.5) / _FINE - 0.5
-                    hits += _depth(inverse, lobes, x + shifts[0], y + shifts[1], z + shifts[2]) <= 0.0
+                    p, q, r = x + (a + 0.5) / _FINE - 0.5, y + (b + 0.5) / _FINE - 0.5, z + (c + 0.5) / _FINE - 0.5
+                    hits += _depth(inverse, lobes, p, q, r) <= 0.0
         return hits / _FINE**3
     mean = 0.0
-    for a in (-_GAUSS, _GAUSS):
-        for b in (-_GAUSS, _GAUSS):
-            for c in (-_GAUSS, _GAUSS):
-                mean += _depth(inverse, lobes, x + a, y + b, z + c) / 8.0
+    for u in (-_GAUSS, _GAUSS):
+        for v in (-_GAUSS, _GAUSS):
+            for w in (-_GAUSS, _GAUSS):
+                mean += _depth(inverse, lobes, x + u, y + v, z + w) / 8.0
     return 0.5 - mean / width
 
 

@@ -20,31 +20,30 @@ if TYPE_CHECKING:
 PlaneName = Literal["acquired", "axial", "coronal", "sagittal"]
 Point = tuple[float, float, float]
 
+PERPENDICULAR_SURPLUS = 0.25  # of a voxel's extent along it: mean surplus of the widest place of an outline (scripts/check_diameters.py)
 SAME_SPACING = 1.01  # spacings closer than this do not tell the slices of a scan from its rows and columns
 _NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
 @dataclass(frozen=True)
 class Diameter:
-    """A chord of a mask: its length, its two `ends_mm` in RAS+, and the slice it lies in.
+    """A diameter of a mask: its length, its two `ends_mm` in RAS+, and the slice it lies in.
 
-    The ends lie on the mesh of the mask, half a voxel outside its outer voxel centres: the definition of pyradiomics, which
-    on round lesions is half a voxel to one voxel long. `least_mm` is the longest distance of two of the voxel centres, which
-    a body that covers them cannot fall below; None for a perpendicular.
+    `mesh_mm` is the chord of the mesh, half a voxel outside the outer voxel centres: the definition of pyradiomics, which on
+    round lesions is half a voxel to one voxel long. `least_mm` is the longest distance of two of the voxel centres, which a
+    body that covers them cannot fall below; None for a perpendicular. `length_mm` is the middle of both, within half a voxel
+    of the true diameter of a smooth lesion; of a perpendicular, the mesh chord less a quarter of a voxel's extent along it.
+    The ends lie on the mesh chord, each moved in by as much as the other, `length_mm` apart.
     `slice_index` counts along the axis across the slices; it and `sop_instance_uid`, the DICOM slice, are None for a
     diameter in 3D and where the scan gives none.
     """
 
     length_mm: float
     ends_mm: tuple[Point, Point]
+    mesh_mm: float
+    least_mm: float | None = None
     slice_index: int | None = None
     sop_instance_uid: str | None = None
-    least_mm: float | None = None
-
-    @property
-    def estimate_mm(self) -> float | None:
-        """The middle between the least and the length: within half a voxel of the true diameter of a smooth lesion."""
-        return None if self.least_mm is None else (self.least_mm + self.length_mm) / 2
 
 
 @dataclass(frozen=True)
@@ -163,36 +162,53 @@ def find_diameters(
     order = [slices.axis, *(axis for axis in (2, 1, 0) if axis != slices.axis)]
     steps = geometry.affine[:3, order].T
     origins = geometry.affine[:3, 3] + np.arange(found.shape[0])[:, None] * steps[0]
-    longest, perpendicular, solid = (
-        _listed(chords, slices if n < 2 else None) for n, chords in enumerate(mask_diameters(found, origins, steps, parts, islands))
+    longest, perpendicular, solid = mask_diameters(found, origins, steps, parts, islands)
+    return tuple(
+        Diameters(*three)
+        for three in zip(
+            _listed(longest, (longest.least_mm + longest.length_mm) / 2, slices),
+            _listed(perpendicular, perpendicular.length_mm - PERPENDICULAR_SURPLUS * _voxel_extents_mm(perpendicular, steps), slices),
+            _listed(solid, (solid.least_mm + solid.length_mm) / 2, None),
+            strict=True,
+        )
     )
-    return tuple(Diameters(*three) for three in zip(longest, perpendicular, solid, strict=True))
 
 
-def _listed(chords: Chords, slices: Slices | None) -> list[Diameter]:
+def _voxel_extents_mm(chords: Chords, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """How far a line in the direction of each chord runs through the middle of a voxel."""
+    way = (chords.ends_mm[:, 1] - chords.ends_mm[:, 0]) / chords.length_mm[:, None]
+    extents: npt.NDArray[np.float64] = 1 / np.abs(way @ np.linalg.inv(steps)).max(axis=1, initial=1e-9)
+    return extents
+
+
+def _listed(chords: Chords, lengths_mm: npt.NDArray[np.float64], slices: Slices | None) -> list[Diameter]:
     """Chords as values; their first end is the one on the patient's right (then front, then top), whatever the order of the voxels."""
+    middle = chords.ends_mm.mean(axis=1, keepdims=True)
+    shortened = middle + (chords.ends_mm - middle) * (lengths_mm / chords.length_mm)[:, None, None]
     way = np.round(chords.ends_mm[:, 1] - chords.ends_mm[:, 0], 6)
     first = np.where(way[:, 0] != 0, way[:, 0], np.where(way[:, 1] != 0, way[:, 1], way[:, 2]))
-    ends = np.where((first > 0)[:, None, None], chords.ends_mm[:, ::-1], chords.ends_mm).tolist()
+    ends = np.where((first > 0)[:, None, None], shortened[:, ::-1], shortened).tolist()
     found = []
     least = [None if np.isnan(value) else value for value in chords.least_mm.tolist()]
-    for length, (one, other), index, low in zip(chords.length_mm.tolist(), ends, chords.slices.tolist(), least, strict=True):
+    values = zip(lengths_mm.tolist(), ends, chords.length_mm.tolist(), least, chords.slices.tolist(), strict=True)
+    for length, (one, other), mesh, low, index in values:
         uid = None if slices is None else slices.sop_instance_uid(index)
-        found.append(Diameter(length, (tuple(one), tuple(other)), None if slices is None else index, uid, low))
+        found.append(Diameter(length, (tuple(one), tuple(other)), mesh, low, None if slices is None else index, uid))
     return found
 
 
 def segment_diameters(label_map: LabelMap, volume: Volume | None = None, *, plane: PlaneName = "acquired") -> dict[int, Diameters]:
     """Return the diameters of every segment that has voxels, by its number; a segment in several parts is measured as one.
 
-    Lengths are those of pyradiomics: `diameter_3d` is Maximum3DDiameter, `longest` the largest of Maximum2DDiameterSlice
+    Their `mesh_mm` are those of pyradiomics: of `diameter_3d` Maximum3DDiameter, of `longest` the largest of Maximum2DDiameterSlice
     over the slices themselves (pyradiomics also looks at the planes midway between two slices, which no image shows).
 
     >>> grid = Geometry((4, 4, 4), np.eye(4))
     >>> from medseg.core.segment import Segment
     >>> box = np.zeros((4, 4, 4), np.uint8); box[:, 1, 1] = 1
-    >>> segment_diameters(LabelMap(box, grid, (Segment(1, "rod"),)))[1].longest.length_mm
-    4.0
+    >>> rod = segment_diameters(LabelMap(box, grid, (Segment(1, "rod"),)))[1].longest
+    >>> rod.least_mm, rod.length_mm, rod.mesh_mm
+    (3.0, 3.5, 4.0)
     """
     from medseg.kernels.instances import find_instances
 

@@ -78,14 +78,15 @@ class Lesion:
             **measured,
             "longest_diameter_mm": self.longest.length_mm,
             "longest_diameter_least_mm": self.longest.least_mm,
-            "longest_diameter_estimate_mm": self.longest.estimate_mm,
+            "longest_diameter_mesh_mm": self.longest.mesh_mm,
             "longest_diameter_ends_ras_mm": [list(end) for end in self.longest.ends_mm],
             "perpendicular_diameter_mm": self.perpendicular.length_mm,
+            "perpendicular_diameter_mesh_mm": self.perpendicular.mesh_mm,
             "perpendicular_diameter_ends_ras_mm": [list(end) for end in self.perpendicular.ends_mm],
             "who_product_mm2": self.who_product_mm2,
             "diameter_3d_mm": self.diameter_3d.length_mm,
             "diameter_3d_least_mm": self.diameter_3d.least_mm,
-            "diameter_3d_estimate_mm": self.diameter_3d.estimate_mm,
+            "diameter_3d_mesh_mm": self.diameter_3d.mesh_mm,
             "diameter_3d_ends_ras_mm": [list(end) for end in self.diameter_3d.ends_mm],
             "slice_index": self.longest.slice_index,
             "slice_axis": "ijk"[self.slices.axis],
@@ -173,8 +174,8 @@ def lesions(
 ) -> LesionTable:
     """Measure every lesion: each connected part of `segments` (labels or numbers; None is all) is one.
 
-    Diameters end on the mesh of the mask, half a voxel outside the outer voxel centres; where a slice shows a lesion as
-    several islands, those in the slice stay within one of them. `connectivity` 6, 18 or 26 says which voxels touch; None
+    Diameters are the middle of the longest distance of two voxel centres and of the chord of the mesh half a voxel outside
+    them, within half a voxel of the truth of smooth lesions; where a slice shows a lesion as several islands, those in the slice stay within one of them. `connectivity` 6, 18 or 26 says which voxels touch; None
     makes each segment one lesion, in however many parts, and diameters span them. Parts below `keep_at_least_mm3` are left
     out and counted. `plane` is the plane of the diameters: that of the acquired slices, or the grid plane nearest to axial,
     coronal or sagittal. `nodes` are segments that are lymph nodes (measurable by their short axis); those whose type or

@@ -189,7 +189,7 @@ def _thick_slices(affine: FloatArray) -> float:
 def _face_areas_mm2(affine: FloatArray) -> FloatArray:
     """Return the areas of the voxel faces across k, j and i."""
     steps = np.asarray(affine, np.float64)[:3, :3].T[::-1]
-    return np.array([float(np.linalg.norm(np.cross(steps[a], steps[b]))) for a, b in ((1, 2), (2, 0), (0, 1))])
+    return np.array([float(np.linalg.norm(np.cross(steps[a], steps[b]))) for a, b in ((1, 2), (2, 0), (0, 1))], np.float64)
 
 
 def _layer_distances_mm(affine: FloatArray) -> FloatArray:
@@ -199,7 +199,7 @@ def _layer_distances_mm(affine: FloatArray) -> FloatArray:
 
 def half_voxel_shell_mm3(border: Border, voxel_mm3: float) -> FloatArray:
     """Return by how much each volume changes where the whole border moves by half a voxel (n,), the mean over directions."""
-    return border.face_count * (voxel_mm3 / 3)
+    return np.asarray(border.face_count * (voxel_mm3 / 3), np.float64)
 
 
 def replicate_sd_mm3(volumes_mm3: Sequence[Sequence[float]]) -> FloatArray:

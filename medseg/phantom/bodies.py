@@ -82,12 +82,13 @@ def place(
     low, high = (outline.min(axis=0) * _MARGIN / steps, outline.max(axis=0) * _MARGIN / steps)
     shift = rng.uniform(0, 1, 3)
     first, last = np.floor(low + shift).astype(int) - 2, np.ceil(high + shift).astype(int) + 2
+    size = last - first + 1
     mask = fill_body(
-        np.linalg.inv(to_mm) @ np.diag(steps),
+        np.asarray(np.linalg.inv(to_mm) @ np.diag(steps), np.float64),
         shift - first,
         body.lobes,
         float(radii.max()) * _MARGIN,
-        tuple(int(n) for n in last - first + 1),
+        (int(size[0]), int(size[1]), int(size[2])),
         by_share=by_share,
         noise=noise,
         seed=int(rng.integers(1 << 31)),

@@ -134,14 +134,15 @@ segment_number | integer |  | number of that segment
 status | text |  | as in measurements
 """
         + _VOLUME.lstrip()
-        + """longest_diameter_mm | number | mm | longest diameter in a slice of the plane (RECIST 1.1)
-longest_diameter_estimate_mm | number | mm | middle of the least and the length: within half a voxel of a smooth lesion's
-longest_diameter_least_mm | number | mm | the least it may be, given half a voxel at both ends
+        + """longest_diameter_mm | number | mm | longest diameter in a slice of the plane (RECIST 1.1): middle of the next two
+longest_diameter_least_mm | number | mm | longest distance of two voxel centres: the least it may be
+longest_diameter_mesh_mm | number | mm | chord of the mesh half a voxel outside them, as pyradiomics defines it
 perpendicular_diameter_mm | number | mm | longest diameter at a right angle to it in the same slice
+perpendicular_diameter_mesh_mm | number | mm | chord of the outline there, a quarter of a voxel longer
 who_product_mm2 | number | mm² | product of the two (WHO)
-diameter_3d_mm | number | mm | longest diameter in space
-diameter_3d_estimate_mm | number | mm | middle of the least and the length
-diameter_3d_least_mm | number | mm | the least it may be
+diameter_3d_mm | number | mm | longest diameter in space: middle of the next two
+diameter_3d_least_mm | number | mm | longest distance of two voxel centres
+diameter_3d_mesh_mm | number | mm | chord of the mesh (Maximum3DDiameter of pyradiomics)
 measurable | yes/no |  | measurable by RECIST 1.1
 measurable_reason | text |  | why, or why not
 is_lymph_node | yes/no |  | judged by its short axis
