@@ -65,7 +65,7 @@ def lesions(
     """Measure every lesion of SEGMENTATION: volume, RECIST and WHO diameters with end points, slice, organ, measurable or why not.
 
     A lesion is a connected part of a segment. Without --segment these are the segments whose name or type says lesion, or
-    all where none does. Diameters lie in the acquired slices and end half a voxel outside the outer voxel centres.
+    all where none does. Diameters lie in the acquired slices, within half a voxel of the truth of a smooth lesion.
     """
     from medseg.io.lesion_files import read_lesion_scan
     from medseg.io.report import choices_of

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PlaneName = Literal["acquired", "axial", "coronal", "sagittal"]
 Point = tuple[float, float, float]
 
-PERPENDICULAR_SURPLUS = 0.25  # of a voxel's extent along it: mean surplus of the widest place of an outline (scripts/check_diameters.py)
+PERPENDICULAR_SURPLUS = 0.2  # of a voxel's extent along it: mean surplus of the widest place of an outline of turned ellipsoids
 SAME_SPACING = 1.01  # spacings closer than this do not tell the slices of a scan from its rows and columns
 _NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -32,8 +32,8 @@ class Diameter:
     `mesh_mm` is the chord of the mesh, half a voxel outside the outer voxel centres: the definition of pyradiomics, which on
     round lesions is half a voxel to one voxel long. `least_mm` is the longest distance of two of the voxel centres, which a
     body that covers them cannot fall below; None for a perpendicular. `length_mm` is the middle of both, within half a voxel
-    of the true diameter of a smooth lesion; of a perpendicular, the mesh chord less a quarter of a voxel's extent along it.
-    The ends lie on the mesh chord, each moved in by as much as the other, `length_mm` apart.
+    of the true diameter of a smooth lesion; of a perpendicular, the mesh chord less a fifth of a voxel's extent along it, and
+    no more than the longest. The ends lie on the mesh chord, each moved in by as much as the other, `length_mm` apart.
     `slice_index` counts along the axis across the slices; it and `sop_instance_uid`, the DICOM slice, are None for a
     diameter in 3D and where the scan gives none.
     """
@@ -163,15 +163,14 @@ def find_diameters(
     steps = geometry.affine[:3, order].T
     origins = geometry.affine[:3, 3] + np.arange(found.shape[0])[:, None] * steps[0]
     longest, perpendicular, solid = mask_diameters(found, origins, steps, parts, islands)
-    return tuple(
-        Diameters(*three)
-        for three in zip(
-            _listed(longest, (longest.least_mm + longest.length_mm) / 2, slices),
-            _listed(perpendicular, perpendicular.length_mm - PERPENDICULAR_SURPLUS * _voxel_extents_mm(perpendicular, steps), slices),
-            _listed(solid, (solid.least_mm + solid.length_mm) / 2, None),
-            strict=True,
-        )
+    lengths = (longest.least_mm + longest.length_mm) / 2
+    across = perpendicular.length_mm - PERPENDICULAR_SURPLUS * _voxel_extents_mm(perpendicular, steps)
+    three = (
+        _listed(longest, lengths, slices),
+        _listed(perpendicular, np.minimum(across, lengths), slices),
+        _listed(solid, (solid.least_mm + solid.length_mm) / 2, None),
     )
+    return tuple(Diameters(*found) for found in zip(*three, strict=True))
 
 
 def _voxel_extents_mm(chords: Chords, steps: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -175,11 +175,12 @@ def lesions(
     """Measure every lesion: each connected part of `segments` (labels or numbers; None is all) is one.
 
     Diameters are the middle of the longest distance of two voxel centres and of the chord of the mesh half a voxel outside
-    them, within half a voxel of the truth of smooth lesions; where a slice shows a lesion as several islands, those in the slice stay within one of them. `connectivity` 6, 18 or 26 says which voxels touch; None
-    makes each segment one lesion, in however many parts, and diameters span them. Parts below `keep_at_least_mm3` are left
-    out and counted. `plane` is the plane of the diameters: that of the acquired slices, or the grid plane nearest to axial,
-    coronal or sagittal. `nodes` are segments that are lymph nodes (measurable by their short axis); those whose type or
-    name says so are taken as nodes anyway. Several label maps are layers of one segmentation.
+    them, within half a voxel of the truth of smooth lesions; where a slice shows a lesion as several islands, those in the
+    slice stay within one of them. `connectivity` 6, 18 or 26 says which voxels touch; None makes each segment one lesion, in
+    however many parts, and diameters span them. Parts below `keep_at_least_mm3` are left out and counted. `plane` is the
+    plane of the diameters: that of the acquired slices, or the grid plane nearest to axial, coronal or sagittal. `nodes` are
+    segments that are lymph nodes (measurable by their short axis); those whose type or name says so are taken as nodes anyway.
+    Several label maps are layers of one segmentation.
 
     Ids are the segment's name and a count, the largest part first, and do not depend on the order of the voxels; a segment in
     one part keeps its tracking id. Raises GeometryMismatchError, UnknownSegmentError, ParameterError.
@@ -188,7 +189,7 @@ def lesions(
     >>> array = np.zeros((9, 9, 9), np.uint8); array[1:4, 1:3, 1:3] = 1; array[6, 6, 6] = 1
     >>> found = lesions(LabelMap(array, Geometry((9, 9, 9), np.diag([4.0, 4.0, 4.0, 1.0])), (Segment(1, "tumour"),)))
     >>> [(one.id, round(one.longest.length_mm, 1), one.measurable) for one in found]
-    [('tumour-1', 12.6, True), ('tumour-2', 4.0, False)]
+    [('tumour-1', 10.8, True), ('tumour-2', 2.0, False)]
     """
     layers = check_layers(label_map)
     organ_layers = () if organs is None else check_layers(organs)

@@ -119,7 +119,7 @@ def register(
     deformable: bool = False,
     spacing_mm: float = 2.0,
     seed: int = 20240229,
-    control_spacing_mm: float = 40.0,
+    control_spacing_mm: float = 100.0,
 ) -> Registration:
     """Find where every point of `fixed` lies in `moving`, two scans of one patient of any modality, grid and field of view.
 

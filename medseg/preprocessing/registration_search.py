@@ -211,18 +211,16 @@ def deform(still: Pyramid, moved: Pyramid, matrix: FloatArray, control_spacing_m
     """Return a B-spline (fixed points to fixed points, before the matrix) and the mutual information it reaches."""
     import SimpleITK as sitk
 
-    level = min(1, len(still.levels) - 1)
-    one, two = still.levels[level], moved.levels[min(level, len(moved.levels) - 1)]
+    one, two = still.levels[0], moved.levels[0]
     extent = np.asarray(one.geometry.shape) * one.geometry.spacing_mm
-    # control points twice as far apart first: what is large is found before what is small
-    mesh = [max(1, round(float(length) / (2 * control_spacing_mm))) for length in extent]
+    mesh = [max(1, round(float(length) / control_spacing_mm)) for length in extent]
     bent = sitk.BSplineTransformInitializer(one.image, mesh, order=3)
     method = _method(one, two, seed)
+    method.SetMetricSamplingStrategy(method.NONE)  # all voxels: a thinned metric is too rough for so many parameters
     method.SetMovingInitialTransform(_transform(matrix))
-    method.SetInitialTransformAsBSpline(bent, inPlace=True, scaleFactors=[1, 2])
-    method.SetShrinkFactorsPerLevel([2, 1])
-    method.SetSmoothingSigmasPerLevel([0.0, 0.0])
-    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-4, numberOfIterations=40, deltaConvergenceTolerance=1e-5)
+    method.SetInitialTransform(bent, inPlace=True)
+    # the accuracy is relative to the length of all displacements together: a larger one stops at once
+    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-6, numberOfIterations=60, deltaConvergenceTolerance=1e-6)
     try:
         method.Execute(one.image, two.image)
     except RuntimeError as err:

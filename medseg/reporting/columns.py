@@ -138,7 +138,7 @@ status | text |  | as in measurements
 longest_diameter_least_mm | number | mm | longest distance of two voxel centres: the least it may be
 longest_diameter_mesh_mm | number | mm | chord of the mesh half a voxel outside them, as pyradiomics defines it
 perpendicular_diameter_mm | number | mm | longest diameter at a right angle to it in the same slice
-perpendicular_diameter_mesh_mm | number | mm | chord of the outline there, a quarter of a voxel longer
+perpendicular_diameter_mesh_mm | number | mm | chord of the outline there, a fifth of a voxel longer
 who_product_mm2 | number | mm² | product of the two (WHO)
 diameter_3d_mm | number | mm | longest diameter in space: middle of the next two
 diameter_3d_least_mm | number | mm | longest distance of two voxel centres

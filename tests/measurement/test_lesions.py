@@ -97,11 +97,10 @@ def test_an_empty_mask_gives_an_empty_table_and_says_so() -> None:
 
 def test_one_voxel_is_a_lesion_of_one_step_each_way() -> None:
     lesion = lesions(labelled(boxes(((7, 8, 9), (1, 1, 1), 1)), TUMOUR)).lesions[0]
-    assert lesion.longest.length_mm == pytest.approx(1.0)
-    assert lesion.longest.least_mm == 0
-    assert lesion.diameter_3d.length_mm == pytest.approx(3.0)
+    assert (lesion.longest.least_mm, lesion.longest.length_mm, lesion.longest.mesh_mm) == pytest.approx((0.0, 0.5, 1.0))
+    assert (lesion.diameter_3d.length_mm, lesion.diameter_3d.mesh_mm) == pytest.approx((1.5, 3.0))
     assert not lesion.measurable
-    assert lesion.measurable_reason.startswith("longest diameter 1.0 mm is below 10.0 mm")
+    assert lesion.measurable_reason.startswith("longest diameter 0.5 mm is below 10.0 mm")
     json.dumps(lesion.to_dict(), allow_nan=False)
 
 
@@ -242,5 +241,5 @@ def test_many_labels_are_all_measured() -> None:
     label_map = LabelMap(array, Geometry(array.shape, np.eye(4)), tuple(Segment(n, f"lesion {n}") for n in range(1, 4097)))
     table = lesions(label_map)
     assert len(table) == 4096
-    assert {round(lesion.longest.length_mm, 9) for lesion in table} == {2.0}
+    assert {round(lesion.longest.length_mm, 9) for lesion in table} == {1.5}
     assert table.lesions[-1].id == "lesion-4096-1"
