@@ -47,21 +47,26 @@ def main() -> None:
     for row in table.rows:
         name = named(study, row)
         start = truth[name, row.since]
-        true = "-" if start == 0 or row.status == "new" else f"{100 * (truth[name, row.time_point] / start - 1):+.0f} %"
-        got = "-" if row.change.value is None else f"{row.change.value:+.0f} %"
+        true = "-" if start == 0 or row.status == "new" else signed(100 * (truth[name, row.time_point] / start - 1))
+        got = "-" if row.change.value is None else signed(row.change.value)
         if row.change.low is not None and row.change.high is not None:
             got += f" [{row.change.low:+.0f}, {row.change.high:+.0f}]"
         beyond = {True: "yes", False: "no", None: "-"}[row.is_beyond_error]
         time = row.doubling_time
-        doubling = (
-            "-" if time.value is None else f"{time.value:.0f} d" + ("" if time.high is None else f" [{time.low:.0f}, {time.high:.0f}]")
-        )
+        doubling = "-"
+        if time.value is not None and time.low is not None:
+            doubling = f"{time.value:.0f} d [{time.low:.0f}, {'…' if time.high is None else f'{time.high:.0f}'}]"
         print(f"| {study.scans[row.time_point].days:g} | {name} | {row.status} | {true} | {got} | {beyond} | {doubling} |")
     print("\n" + "\n".join(response_lines(table)))
     (PICTURES / "change_waterfall.svg").write_text(waterfall_of(table), encoding="utf-8")
     (PICTURES / "change_spider.svg").write_text(spider_of(table), encoding="utf-8")
     merged = next(row for row in table.at(1) if row.status == "merged")
     (PICTURES / "change_pair.png").write_bytes(lesion_pair_png(table, merged))
+
+
+def signed(percent: float) -> str:
+    """Per cent without decimals and without a sign before zero."""
+    return f"{percent:+.0f} %" if abs(percent) >= 0.5 else "0 %"
 
 
 def named(study: GrowthStudy, row) -> str:
