@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from medseg.cli.lesions import _chosen as lesion_segments
+from medseg.cli.lesions import chosen_segments as lesion_segments
 from medseg.core.errors import InputError
 from medseg.core.finding import Finding, Severity
 

@@ -75,7 +75,7 @@ def lesions(
     if output:
         _check(Path(output), overwrite)
     scan = read_lesion_scan(segmentation, image, reading, organs=organs, resample_mask=resample_mask)
-    chosen, others, notes = _chosen(scan.layers, segments, nodes)
+    chosen, others, notes = chosen_segments(scan.layers, segments, nodes)
     table = measure_lesions(
         scan.layers,
         scan.volume,
@@ -97,7 +97,7 @@ def lesions(
     terminal.document(document)
 
 
-def _chosen(
+def chosen_segments(
     layers: Sequence[LabelMap], names: Sequence[str], nodes: Sequence[str]
 ) -> tuple[list[str | int], list[LabelMap], list[Finding]]:
     """Return the numbers of the segments that hold lesions, the other segments as organs, and what was decided."""

@@ -41,12 +41,16 @@ def phantom(
     """Make phantom NAME: a DICOM series, NIfTI, the label map and truth.json (volumes, diameters, centroids from formulas).
 
     With --fault: the lab organ, 502.65 ml, in files with one thing wrong, and what a careful reader does with them. With the
+    name `growth`: three scans of one patient, 90 days apart, whose lesions grow, shrink, come, go, merge and split. With the
     name `score`: run a reader (--tool) on every such fault and print its errors in per cent; -o writes .csv, .md or .json.
     """
     if name == "score":
         from medseg.cli.phantom_score import score_command
 
         score_command(tool, fault or "all", timeout_s, terminal, output, overwrite)
+        return
+    if name == "growth":
+        _growth(output, seed, noise_hu, terminal, overwrite)
         return
     if tool is not None:
         raise click.UsageError("--tool belongs to `medseg phantom score`")
@@ -62,6 +66,7 @@ def phantom(
         table = Table("phantom", "what it is", header_style="bold")
         for known, (_, line) in PHANTOMS.items():
             table.add_row(known, line)
+        table.add_row("growth", "three scans of one patient with lesions of known growth, for medseg change")
         terminal.show(table)
         terminal.document({"schema": "medseg.phantoms/1", "phantoms": list(PHANTOMS)})
         return
@@ -72,6 +77,18 @@ def phantom(
     files = write_phantom(made, Path(output), form=form, compressed=compressed, overwrite=overwrite)
     terminal.show(*(f"wrote {path}" for path in files.values()))
     terminal.document({"schema": "medseg.phantom/1", "files": {key: str(path) for key, path in files.items()}, "truth": made.truth})
+
+
+def _growth(output: str | None, seed: int, noise_hu: float | None, terminal: Terminal, overwrite: bool) -> None:
+    from medseg.outputs.phantom_folder import write_growth
+    from medseg.phantom.growth import make_growth
+
+    if output is None:
+        raise click.UsageError("medseg phantom growth needs -o FOLDER")
+    study = make_growth(seed) if noise_hu is None else make_growth(seed, noise_hu=noise_hu)
+    files = write_growth(study, Path(output), overwrite=overwrite)
+    terminal.show(*(f"wrote {path}" for path in files.values()))
+    terminal.document({"schema": "medseg.phantom/1", "files": {key: str(path) for key, path in files.items()}, "truth": study.truth})
 
 
 def _fault(fault: str, name: str | None, output: str | None, terminal: Terminal, overwrite: bool) -> None:

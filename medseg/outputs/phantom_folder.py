@@ -11,6 +11,7 @@ from medseg.outputs.run_folder import as_json
 
 if TYPE_CHECKING:
     from medseg.phantom import Phantom
+    from medseg.phantom.growth import GrowthStudy
 
 
 def write_phantom(made: Phantom, folder: Path, *, form: str = "both", compressed: bool = False, overwrite: bool = False) -> dict[str, Path]:
@@ -27,4 +28,16 @@ def write_phantom(made: Phantom, folder: Path, *, form: str = "both", compressed
         files["image"] = write(made.volume, folder / "image.nii.gz", overwrite=overwrite)
     files["labels"] = write(made.label_map, folder / "labels.nii.gz", overwrite=overwrite)
     files["truth"] = write_text(folder / "truth.json", as_json(made.truth), overwrite=overwrite)
+    return files
+
+
+def write_growth(study: GrowthStudy, folder: Path, *, overwrite: bool = False) -> dict[str, Path]:
+    """Write a growth study: `image.nii.gz`, `lesions.nii.gz` and `organs.nii.gz` of each scan in `day_N/`, and one `truth.json`."""
+    check_folder(folder)
+    files: dict[str, Path] = {}
+    for scan in study.scans:
+        home = check_folder(folder / f"day_{scan.days:g}")
+        for name, value in (("image", scan.volume), ("lesions", scan.label_map), ("organs", scan.organs)):
+            files[f"{home.name}/{name}"] = write(value, home / f"{name}.nii.gz", overwrite=overwrite)
+    files["truth"] = write_text(folder / "truth.json", as_json(study.truth), overwrite=overwrite)
     return files

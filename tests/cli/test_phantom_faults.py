@@ -109,3 +109,14 @@ def test_the_table_is_written_as_csv_and_markdown(tmp_path):
     assert [row["fault"] for row in rows] == ["nifti-radiological", "nifti-neurological", "nrrd-right-anterior"]
     call("score", "--tool", tool(COPY), "--fault", "N2", "-o", tmp_path / "t.md")
     assert (tmp_path / "t.md").read_text().startswith("| row | fault |")
+
+
+def test_a_growth_study_is_written_scan_by_scan(tmp_path, monkeypatch):
+    """The study itself is tested with the phantom; here only what lands where."""
+    from medseg.phantom import growth
+
+    real = growth.make_growth
+    monkeypatch.setattr(growth, "make_growth", lambda seed, **_: real(seed, spacings_mm=((6.0, 6.0, 6.0),), is_moved=False))
+    document = json.loads(call("growth", "-o", tmp_path, "--json").stdout)
+    assert {path.name for path in (tmp_path / "day_0").iterdir()} >= {"image.nii.gz", "lesions.nii.gz", "organs.nii.gz"}
+    assert json.loads((tmp_path / "truth.json").read_text()) == document["truth"]
