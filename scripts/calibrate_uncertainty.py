@@ -123,6 +123,10 @@ def write(rows: list[dict[str, float]], path: Path) -> None:
         writer.writerows(rows)
 
 
+def _figures(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"
+
+
 def fill(page: Path, rows: list[dict[str, float]]) -> None:
     """Write the coverages (percent) as a table, one row a size, between the marks of a page."""
     found = {(row["diameter_mm"], row["slice_mm"]): row for row in rows}
@@ -130,7 +134,7 @@ def fill(page: Path, rows: list[dict[str, float]]) -> None:
     lines.append("|---|" + "---|" * len(SLICES_MM))
     for size in DIAMETERS_MM:
         cells = [found[size, slice_mm] for slice_mm in SLICES_MM]
-        values = " | ".join(f"{100 * row['coverage']:.1f} % (± {row['median_half_width_percent']:.2g} %)" for row in cells)
+        values = " | ".join(f"{100 * row['coverage']:.1f} % (± {_figures(row['median_half_width_percent'])} %)" for row in cells)
         lines.append(f"| {size:g} | {values} |")
     least, most = min(row["coverage"] for row in rows), max(row["coverage"] for row in rows)
     trials = round(min(row["trials"] for row in rows))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from medseg.core.advice_comparing import COMPARING
 from medseg.core.finding import Finding, Severity
 
 
@@ -348,10 +349,6 @@ _RESULTS = {
         "The volume is right on average, but another position of the patient on the same grid would give another one.",
         "Report the interval with the volume; use thinner slices for lesions of this size.",
     ),
-    "SEGMENTATION_CHANGED": Advice(
-        "The table speaks of another segmentation than the one in the folder: pictures and numbers do not belong together.",
-        "Measure the segmentation again, then make the report again.",
-    ),
     "FEATURES_LEFT_OUT": Advice(
         "None on volumes; the features are missing.",
         "Bring scan and segmentation onto an even grid (medseg convert), and say in the paper that they were resampled.",
@@ -382,7 +379,9 @@ _RESULTS = {
     "UNIT_ASSUMED": Advice("Right only if the values are HU.", "Check that air reads about -1000."),
 }
 
-ADVICE: Mapping[str, Advice] = MappingProxyType(_DICOM | _FILES | _SEGMENTS | _RESULTS)
+ADVICE: Mapping[str, Advice] = MappingProxyType(
+    _DICOM | _FILES | _SEGMENTS | _RESULTS | {code: Advice(*texts) for code, texts in COMPARING.items()}
+)
 
 # Where one code is graver at one time than at another, what it then means
 ADVICE_BY_SEVERITY: Mapping[tuple[str, Severity], Advice] = MappingProxyType(
