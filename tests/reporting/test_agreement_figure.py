@@ -11,7 +11,7 @@ from medseg.evaluation.agreement import agreement
 from medseg.reporting.agreement_figure import agreement_png, agreement_svg
 from medseg.reporting.agreement_text import agreement_sentences
 
-mpl = pytest.importorskip("matplotlib")
+mpl_image = pytest.importorskip("matplotlib.image")
 
 
 def example(scale="absolute", count=30, noise=5.0):
@@ -22,7 +22,7 @@ def example(scale="absolute", count=30, noise=5.0):
 @pytest.mark.parametrize("scale", ["absolute", "percent", "log"])
 def test_a_picture_of_each_scale(scale):
     (one,) = example(scale).comparisons
-    picture = mpl.image.imread(io.BytesIO(agreement_png(one, "volume (ml)", "liver", dpi=100)))
+    picture = mpl_image.imread(io.BytesIO(agreement_png(one, "volume (ml)", "liver", dpi=100)))
     assert picture.shape[:2] == (420, 630)
     dark = (picture[..., :3].max(axis=2) < 0.45).mean()
     assert 0.005 < dark < 0.2  # points and text, and not a black page
