@@ -223,7 +223,7 @@ def empty_mask(bench: Bench, path: Path) -> None:
     (path.with_name("labels.labels.csv")).write_text("LabelValue,Name\n1,liver\n")
     code, out, text = bench.cli("measure", path, "--json")
     assert code == 0, text
-    assert [(row["label"], row["volume_ml"]) for row in json.loads(out)["segments"]] == [("liver", 0)]
+    assert [(row["label"], row["volume_ml"]) for row in json.loads(out)["segments"]] == [("liver", None)]
 
 
 def many_labels(bench: Bench, path: Path) -> None:
