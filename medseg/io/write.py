@@ -10,8 +10,8 @@ from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_writable
 from medseg.io.labels import holds_label_table, label_table_path, write_label_table
-from medseg.io.surface import SURFACE_SUFFIXES, write_surfaces
 
+SURFACE_SUFFIXES = (".stl", ".obj", ".ply", ".vtp", ".glb")  # those of io.surface, which is heavy to import
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)
 _ONLY_LABEL_MAPS = (".seg.nrrd", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)  # these hold overlapping segments too
 _WITH_LABEL_TABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -103,6 +103,8 @@ def _write_image(value: Volume | LabelMap, path: Path, suffix: str, overwrite: b
 
 def _write_segments(layers: Sequence[LabelMap], path: Path, suffix: str, source: Volume | None, overwrite: bool) -> None:
     if suffix in SURFACE_SUFFIXES:
+        from medseg.io.surface import write_surfaces
+
         write_surfaces(layers, path, overwrite=overwrite)
         return
     if suffix == ".seg.nrrd":

@@ -184,3 +184,10 @@ def test_refusals_write_nothing(organs_of_two, tmp_path):
 def test_the_same_segments_give_the_same_bytes(organs_of_two, tmp_path, suffix):
     one, two = (write_surfaces(organs_of_two, tmp_path / f"{n}{suffix}").read_bytes() for n in (1, 2))
     assert one == two
+
+
+def test_write_knows_the_suffixes_without_importing_surfaces():
+    from medseg.io.surface import SURFACE_SUFFIXES
+    from medseg.io.write import SURFACE_SUFFIXES as KNOWN
+
+    assert set(KNOWN) == set(SURFACE_SUFFIXES)
