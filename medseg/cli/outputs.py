@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medseg.core.errors import UnsupportedFormatError
 from medseg.core.measurement import MeasurementTable
-
-if TYPE_CHECKING:
-    from medseg.evaluation.overlap import Evaluation
 
 
 def write_table(document: dict[str, Any], table: MeasurementTable, path: str, *, overwrite: bool) -> None:
@@ -25,13 +22,6 @@ def write_table(document: dict[str, Any], table: MeasurementTable, path: str, *,
         write_bytes(Path(path), parquet_of(measurements_csv(table), MEASURE), overwrite=overwrite)
         return
     _write(path, measurements_csv(table), document, overwrite)
-
-
-def write_scores(evaluation: Evaluation, path: str, *, overwrite: bool) -> None:
-    """Write scores as .csv or .json."""
-    from medseg.reporting.table import scores_csv
-
-    _write(path, scores_csv(evaluation), evaluation.to_dict(), overwrite)
 
 
 def _write(path: str, csv: str, document: dict[str, Any], overwrite: bool) -> None:

@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import as_labels
+from .cells import mark_mixed
 from .label_table import grown_hash, place_of
 from .slabs import SLABS, in_slabs
 
@@ -29,20 +30,6 @@ def _wider(table, inner, order):  # type: ignore[no-untyped-def]
         for column in range(256):
             more[n, column] = table[n, column]
     return more, more_inner, more_order
-
-
-@njit(cache=True, nogil=True)
-def _mark(lines, mixed):  # type: ignore[no-untyped-def]
-    """Set mixed[i + 1] for each cell i (between voxels i and i + 1) that is not of a single value; i from -1."""
-    a, b, c, d = lines
-    length = a.size
-    for i in range(length):  # these loops become vector instructions
-        mixed[i + 1] = np.uint8(a[i] != b[i]) | np.uint8(a[i] != c[i]) | np.uint8(a[i] != d[i])
-    first = mixed[1] | np.uint8(a[0] != 0)
-    last = mixed[length] | np.uint8(a[length - 1] != 0)
-    for i in range(length - 1):
-        mixed[i + 1] = mixed[i + 1] | mixed[i + 2] | np.uint8(a[i] != a[i + 1])
-    mixed[0], mixed[length] = first, last
 
 
 @njit(cache=True, nogil=True)
@@ -103,7 +90,7 @@ def _slab(labels, empty, start, end):  # type: ignore[no-untyped-def]
                 labels[k, j - 1] if k < depth and j > 0 else empty,
                 labels[k, j] if k < depth and j < height else empty,
             )
-            _mark(lines, mixed)
+            mark_mixed(lines, mixed)
             cell = 0
             while cell <= length:
                 if mixed[cell] == 0:

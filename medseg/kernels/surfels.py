@@ -16,6 +16,7 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import as_labels
+from .cells import mark_mixed
 from .label_table import grown_hash, place_of
 from .marching_cubes import cell_areas_mm2
 from .slabs import SLABS, in_slabs, slab_limits
@@ -75,20 +76,6 @@ class SurfacePoints:
 
 
 @njit(cache=True, nogil=True)
-def _mark_cells(lines, mixed):  # type: ignore[no-untyped-def]
-    """Set mixed[i + 1] where the cell after voxel i is not of a single value; i from -1."""
-    a, b, c, d = lines
-    length = a.size
-    for i in range(length):  # these loops become vector instructions
-        mixed[i + 1] = np.uint8(a[i] != b[i]) | np.uint8(a[i] != c[i]) | np.uint8(a[i] != d[i])
-    first = mixed[1] | np.uint8(a[0] != 0)
-    last = mixed[length] | np.uint8(a[length - 1] != 0)
-    for i in range(length - 1):
-        mixed[i + 1] = mixed[i + 1] | mixed[i + 2] | np.uint8(a[i] != a[i + 1])
-    mixed[0], mixed[length] = first, last
-
-
-@njit(cache=True, nogil=True)
 def _cells(labels, empty, table, write, points, codes, start, end):  # type: ignore[no-untyped-def]
     """Surfels of the cells before plane k, k from start to end: counted in write, and stored where there is room."""
     keys, slots = table
@@ -106,7 +93,7 @@ def _cells(labels, empty, table, write, points, codes, start, end):  # type: ign
                 labels[k, j - 1] if k < depth and j > 0 else empty,
                 labels[k, j] if k < depth and j < height else empty,
             )
-            _mark_cells(lines, mixed)
+            mark_mixed(lines, mixed)
             for w in range(words.size):
                 if words[w] == 0:
                     continue

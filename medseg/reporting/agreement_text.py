@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from medseg.reporting.tabular import csv_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -156,9 +156,7 @@ def agreement_csv(results: Sequence[Agreement]) -> str:
                 row += [estimate["value"], *(estimate["interval"] or (None, None))]
             bias = one["proportional_bias"]
             rows.append([*row, one["sd"], bias["p"], bias["pitman_r"], one["spread_p"], one["normality_p"]])
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerows([["" if cell is None else cell for cell in row] for row in rows])
-    return out.getvalue()
+    return csv_of(rows)
 
 
 def agreement_table(results: Sequence[Agreement]) -> Table:

@@ -28,8 +28,8 @@ from medseg.reporting.report_record import (
     truth_context,
     verdict,
 )
+from medseg.reporting.scores import Scores
 from medseg.reporting.sections import Section
-from medseg.reporting.table import Scores
 
 _TEMPLATES = ("report.html.j2", "case.html.j2", "record.html.j2", "cite.html.j2", "report.css", "report.js")
 _LAST = ("axial_slices", "segments")

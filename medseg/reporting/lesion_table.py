@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.measurement import Status
 from medseg.measurement.lesions import Lesion, LesionTable
+from medseg.reporting.tabular import csv_of, new_table
 from medseg.reporting.wording import format_volume, interval_of, value_of
 
 if TYPE_CHECKING:
@@ -68,11 +67,7 @@ def lesions_csv(table: LesionTable) -> str:
     further = dict.fromkeys(key for row in rows for key in row)
     columns = [*_FIXED, *_end_columns(), *_LAST]
     columns += [key for key in further if key not in columns]
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
-    return out.getvalue()
+    return csv_of([columns, *([_cell(row.get(column)) for column in columns] for row in rows)])
 
 
 def _end_columns() -> list[str]:
@@ -93,25 +88,18 @@ def _flat(lesion: Lesion) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return repr(float(value)) if isinstance(value, float) else value
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 def rich_lesions(table: LesionTable, limit: int = 100) -> Table:
     """Return the lesions for the terminal: volume with interval, both diameters, organ, measurable or why not."""
-    from rich import box
-    from rich.table import Table
-
     count = len(table)
     title = f"{count} lesions" if count != 1 else "1 lesion"
     measurable = sum(lesion.measurable for lesion in table)
     title += (
         f", {measurable} measurable by RECIST 1.1 ({table.slices.plane} slices {table.slices.distance_mm:.2f} mm apart)" if count else ""
     )
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
+    shown = new_table(title)
     shown.add_column("lesion", overflow="fold")
     for name in ("volume (ml)", "95 % interval", "longest × perpendicular (mm)", "3D (mm)", f"slice ({'ijk'[table.slices.axis]})"):
         shown.add_column(name, justify="right", no_wrap=True)

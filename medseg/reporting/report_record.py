@@ -12,7 +12,8 @@ from medseg.core.geometry import Geometry
 from medseg.core.measurement import MeasurementTable
 from medseg.core.provenance import Provenance
 from medseg.reporting.methods_text import MethodsText
-from medseg.reporting.table import Scores, compare_with_truth, format_score, score_columns, score_title
+from medseg.reporting.scores import Scores, format_score, score_columns, score_title
+from medseg.reporting.table import compare_with_truth
 from medseg.reporting.wording import format_volume, plain, without_path
 
 _DIRECTIONS = {"R": "right", "L": "left", "A": "anterior", "P": "posterior", "S": "superior", "I": "inferior"}

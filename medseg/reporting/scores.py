@@ -5,11 +5,10 @@ Everything is made from the JSON document of `medseg evaluate`, so that no numbe
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from medseg.reporting.tabular import csv_of, new_table, text
 from medseg.reporting.wording import format_number
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def scores_csv(evaluation: Scores) -> str:
         if case["case"] not in known and case["status"] != "compared":
             blank = [None] * (len(head) + len(has_lesions) - 4)
             rows.append([case["case"], None, None, "failed", *blank, *settings, *(case.get(key) for key in texts)])
-    return _csv(rows)
+    return csv_of(rows)
 
 
 def score_columns(segments: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -113,15 +112,15 @@ def crosscheck_lines(checks: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     for check in checks:
         name = f"{check['package']} {check['version']}" if check["version"] else check["package"]
         if not check["differences"]:
-            yield _text(f"crosscheck with {name}: {check['note'] or 'no segment that both sides have'}", "dim")
+            yield text(f"crosscheck with {name}: {check['note'] or 'no segment that both sides have'}", "dim")
             continue
-        yield _text(f"crosscheck with {name} over {check['segment_count']:,} segments, largest differences:", "bold")
+        yield text(f"crosscheck with {name} over {check['segment_count']:,} segments, largest differences:", "bold")
         for one in check["differences"]:
             size = "no number" if one["largest_difference"] is None else f"{one['largest_difference']:.3g}"
             note = f" ({one['note']})" if one["note"] else ""
-            yield _text(f"  {one['score']}: {size}, in {one['segment']}{note}")
+            yield text(f"  {one['score']}: {size}, in {one['segment']}{note}")
         if check["note"]:
-            yield _text(f"  {check['note']}", "dim")
+            yield text(f"  {check['note']}", "dim")
 
 
 def definition_line(summary: Mapping[str, Any]) -> str:
@@ -156,10 +155,10 @@ def _row_table(document: Mapping[str, Any]) -> Table:
         shown.add_column(_short_title(key), justify="right", overflow="fold")
     shown.add_column("outcome", no_wrap=True)
     for row in segments[:MOST_ROWS]:
-        cells = [_text(format_score(key, row.get(key)), _dice_style(row.get(key)) if key == "dice" else "") for key in keys]
+        cells = [text(format_score(key, row.get(key)), _dice_style(row.get(key)) if key == "dice" else "") for key in keys]
         # one word is enough here: what is missing or failed is named once, with its reason, below the tables
-        outcome = _text(row["outcome"], _OUTCOME_STYLES.get(row["outcome"], ""))
-        shown.add_row(*([_text(row["case"])] if is_folder else []), _text(str(row["label"]), "bold"), *cells, outcome)
+        outcome = text(row["outcome"], _OUTCOME_STYLES.get(row["outcome"], ""))
+        shown.add_row(*([text(row["case"])] if is_folder else []), text(str(row["label"]), "bold"), *cells, outcome)
     if len(segments) > MOST_ROWS:
         shown.caption = f"the first {MOST_ROWS} of {len(segments):,} rows; -o scores.csv writes all of them"
     return shown
@@ -170,11 +169,11 @@ def _summary_table(document: Mapping[str, Any]) -> Table:
     summary = document["summary"]
     keys = _shown_keys(summary)
     bootstrap = summary["bootstrap"]
-    text = "misses as worst case: 0 for shares, the diagonal of the image for distances"
-    text += f"; 95 % interval of the worst case: {bootstrap['resamples']:,} resamples of the cases, seed {bootstrap['seed']}"
+    below = "misses as worst case: 0 for shares, the diagonal of the image for distances"
+    below += f"; 95 % interval of the worst case: {bootstrap['resamples']:,} resamples of the cases, seed {bootstrap['seed']}"
     if bootstrap["reason"]:
-        text = f"{text.partition(';')[0]}; no interval: {bootstrap['reason']}"
-    shown = _new_table("summary", text)
+        below = f"{below.partition(';')[0]}; no interval: {bootstrap['reason']}"
+    shown = _new_table("summary", below)
     shown.add_column("segment", overflow="fold")
     shown.add_column("line", no_wrap=True)
     shown.add_column("n", justify="right")
@@ -197,13 +196,13 @@ def _three_lines(entry: Mapping[str, Any], keys: Sequence[str]) -> Iterator[list
     lost = _losses(entry)
     lines = _LINES if lost else (("misses_as_worst_case", "no misses"),)
     for position, (line, words) in enumerate(lines):
-        name = _text(str(entry["label"]), "bold") if position == 0 else _text(lost, "red")
+        name = text(str(entry["label"]), "bold") if position == 0 else text(lost, "red")
         yield [name, words, str(counts[line]), *(format_score(key, entry[line][key]) or "–" for key in keys)]
     intervals = [entry["interval"][key] for key in keys]
     if any(intervals):
         pairs = zip(keys, intervals, strict=True)
         cells = [f"{_rounded(key, pair[0])} to {_rounded(key, pair[1])}" if pair else "–" for key, pair in pairs]
-        yield ["", "95 % interval", "", *(_text(cell, "dim") for cell in cells)]
+        yield ["", "95 % interval", "", *(text(cell, "dim") for cell in cells)]
 
 
 def _lesion_table(lesions: Mapping[str, Any]) -> Table:
@@ -222,7 +221,7 @@ def _lesion_table(lesions: Mapping[str, Any]) -> Table:
             pair = entry["interval"][key]
             limits = f" [{pair[0]:.2f}, {pair[1]:.2f}]" if pair else ""
             cells.append("–" if entry[key] is None else f"{entry[key]:.3f}{limits}")
-        shown.add_row(_text(str(entry["label"]), "bold"), *cells)
+        shown.add_row(text(str(entry["label"]), "bold"), *cells)
     return shown
 
 
@@ -232,14 +231,14 @@ def _case_lines(summary: Mapping[str, Any], cases: Sequence[Mapping[str, Any]] |
         return
     for case in cases:
         if case["status"] == "failed":
-            yield _text(f"failed {case['case']}: {case['reason']}", "bold red")
+            yield text(f"failed {case['case']}: {case['reason']}", "bold red")
     missing, surplus = summary["missing_predictions"], summary["surplus_predictions"]
     if missing:
-        yield _text(f"{len(missing)} reference(s) without prediction, every segment counted as missed: {_listed(missing)}", "yellow")
+        yield text(f"{len(missing)} reference(s) without prediction, every segment counted as missed: {_listed(missing)}", "yellow")
     if surplus:
-        yield _text(f"{len(surplus)} prediction(s) without reference, not scored: {_listed(surplus)}", "yellow")
+        yield text(f"{len(surplus)} prediction(s) without reference, not scored: {_listed(surplus)}", "yellow")
     if summary["ignored_files"]:
-        yield _text(f"{len(summary['ignored_files'])} other file(s) hold no segmentation: {_listed(summary['ignored_files'])}", "dim")
+        yield text(f"{len(summary['ignored_files'])} other file(s) hold no segmentation: {_listed(summary['ignored_files'])}", "dim")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -316,29 +315,10 @@ def _document(evaluation: Scores) -> Mapping[str, Any]:
     return evaluation if isinstance(evaluation, Mapping) else evaluation.to_dict()
 
 
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    for row in rows:
-        # repr gives the shortest digits that read back as the same float
-        writer.writerow(["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row])
-    return out.getvalue()
-
-
 def _new_table(title: str, below: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    heading = Text(title, style="bold")
+    heading = text(title, "bold")
     heading.append(f"\n{below}", style="dim not bold")
-    return Table(title=heading, title_justify="left", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False, caption_justify="left")
-
-
-def _text(content: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(content, style=style)
+    return new_table(heading)
 
 
 def _dice_style(value: Any) -> str:

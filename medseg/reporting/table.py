@@ -1,18 +1,17 @@
-"""Measurements, scores and the comparison with the truth as CSV (RFC 4180) and as tables for the terminal."""
+"""Measurements and the comparison with the truth as CSV (RFC 4180) and as tables for the terminal."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import ParameterError
 from medseg.core.finding import Finding
 from medseg.core.measurement import MeasurementTable, SegmentRow, Status
 from medseg.core.segment import Colour, Segment, default_colour
+from medseg.reporting.tabular import csv_of, new_table, text
 from medseg.reporting.wording import format_measured, format_number, format_volume, interval_of, reason_of, status_words, value_of
 
 if TYPE_CHECKING:
@@ -29,17 +28,6 @@ _STATUS_STYLES = {
     Status.FAILED: "bold red",
 }
 _SEVERITY_STYLES = {"error": "bold red", "warning": "yellow", "info": "dim"}
-_SCORE_TEXT_KEYS = ("reason", "note")
-
-
-class HasDocument(Protocol):
-    """Anything that gives the JSON document of `medseg evaluate`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return {"segments": [...], "summary": {...}}."""
-
-
-Scores = HasDocument | Mapping[str, Any]
 
 
 def measurements_csv(table: MeasurementTable) -> str:
@@ -68,27 +56,7 @@ def measurements_csv(table: MeasurementTable) -> str:
         spread = [visible, *(parts.get(part) for part in _PARTS)]
         last = [";".join(row.touches), reason_of(row), *spread, *(value_of(row, name) for name in extra)]
         rows.append([row.number, row.label, row.status.value, *values, *last])
-    return _csv(rows)
-
-
-def scores_csv(evaluation: Scores) -> str:
-    """Return the scores as CSV, one row a segment; the reason of what is undefined stands in the last columns."""
-    segments = _document(evaluation)["segments"]
-    columns = score_columns(segments)
-    texts = [key for key in _SCORE_TEXT_KEYS if any(row.get(key) for row in segments)]
-    rows: list[list[Any]] = [["number", "label", *columns, *texts]]
-    rows += [[row.get(key) for key in ("number", "label", *columns, *texts)] for row in segments]
-    return _csv(rows)
-
-
-def score_columns(segments: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the keys of numeric scores in the order in which they first occur."""
-    found: dict[str, None] = {}
-    for row in segments:
-        for key, value in row.items():
-            if key not in ("number", "label", *_SCORE_TEXT_KEYS) and (value is None or isinstance(value, (int, float))):
-                found[key] = None
-    return list(found)
+    return csv_of(rows)
 
 
 @dataclass(frozen=True)
@@ -155,7 +123,7 @@ def expected_volumes(truth: Mapping[str, Any]) -> dict[str, float]:
 
 def truth_csv(rows: Iterable[TruthRow]) -> str:
     """Return the comparison with the truth as CSV."""
-    return _csv([["label", "volume_ml", "truth_ml", "error_percent", "reason"], *(list(vars(row).values()) for row in rows)])
+    return csv_of([["label", "volume_ml", "truth_ml", "error_percent", "reason"], *(list(vars(row).values()) for row in rows)])
 
 
 def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Table:
@@ -168,7 +136,7 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
     has_interval = any(interval_of(row) for row in table)
     has_mean = any(value_of(row, "mean") is not None for row in table)
     unit = f" ({table.unit})" if table.unit else ""
-    shown = _new_table(f"{len(table)} segments" if len(table) != 1 else "1 segment")
+    shown = new_table(f"{len(table)} segments" if len(table) != 1 else "1 segment")
     shown.add_column("", width=1)
     shown.add_column("segment", overflow="fold")
     shown.add_column("volume (ml)", justify="right", no_wrap=True)
@@ -183,13 +151,13 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
     for row in table:
         volume, interval = value_of(row, "volume"), interval_of(row)
         said, bounds = ("", "") if volume is None else format_measured(volume, interval)
-        cells = [_swatch(colours.get(row.number) or default_colour(row.number)), _text(row.label, "bold"), _text(said)]
+        cells = [_swatch(colours.get(row.number) or default_colour(row.number)), text(row.label, "bold"), text(said)]
         if has_interval:
             shell = value_of(row, "half_voxel_shell_ml")
-            cells += [_text(bounds, "dim"), _text(_said_parts(row), "dim"), _text("" if shell is None else f"± {shell:.2g}", "dim")]
+            cells += [text(bounds, "dim"), text(_said_parts(row), "dim"), text("" if shell is None else f"± {shell:.2g}", "dim")]
         if has_mean:
             cells += [_number(value_of(row, name), format_number) for name in ("mean", "std")]
-        shown.add_row(*cells, _text(status_words(row), _STATUS_STYLES[row.status]))
+        shown.add_row(*cells, text(status_words(row), _STATUS_STYLES[row.status]))
     return shown
 
 
@@ -199,41 +167,22 @@ def _said_parts(row: SegmentRow) -> str:
     return ", ".join(f"{part} {sd:.2g}" for part, sd in volume.parts.items()) if volume is not None else ""
 
 
-def rich_scores_table(evaluation: Scores) -> Table:
-    """Return the scores for the terminal: Dice first, undefined values as an empty cell with the reason beside them."""
-    document = _document(evaluation)
-    segments = document["segments"]
-    wanted = [key for key in score_columns(segments) if not key.endswith("_voxels") and not key.endswith("_volume_ml")]
-    summary = document.get("summary", {})
-    mean = summary.get("mean_dice")
-    shown = _new_table(f"mean Dice {mean:.4f} over {len(segments)} segments" if mean is not None else "scores")
-    shown.add_column("segment", overflow="fold")
-    for key in wanted:
-        shown.add_column(score_title(key), justify="right", no_wrap=False)
-    shown.add_column("note", overflow="fold")
-    for row in segments:
-        note = "; ".join(str(row[key]) for key in _SCORE_TEXT_KEYS if row.get(key))
-        cells = [_text(format_score(key, row.get(key)), _dice_style(row.get(key)) if key == "dice" else "") for key in wanted]
-        shown.add_row(_text(str(row["label"]), "bold"), *cells, _text(note, "yellow"))
-    return shown
-
-
 def rich_findings(findings: Iterable[Finding]) -> Table:
     """Return what the checks found, the gravest first."""
     order = list(_SEVERITY_STYLES)
     ranked = sorted(findings, key=lambda finding: order.index(finding.severity.value))
-    shown = _new_table("findings" if ranked else "no findings")
+    shown = new_table("findings" if ranked else "no findings")
     for column in ("severity", "code", "what was found"):
         shown.add_column(column, overflow="fold")
     for finding in ranked:
         style = _SEVERITY_STYLES[finding.severity.value]
-        shown.add_row(_text(finding.severity.value, style), _text(finding.code, "bold"), _text(finding.message))
+        shown.add_row(text(finding.severity.value, style), text(finding.code, "bold"), text(finding.message))
     return shown
 
 
 def rich_truth_table(rows: Iterable[TruthRow], allowed_percent: float = 1.0) -> Table:
     """Return the comparison with the truth for the terminal; errors beyond `allowed_percent` are red."""
-    shown = _new_table("measured and true volumes")
+    shown = new_table("measured and true volumes")
     shown.add_column("segment", overflow="fold")
     for column in ("volume (ml)", "truth (ml)", "error"):
         shown.add_column(column, justify="right", no_wrap=True)
@@ -242,41 +191,8 @@ def rich_truth_table(rows: Iterable[TruthRow], allowed_percent: float = 1.0) -> 
         error = "" if row.error_percent is None else f"{row.error_percent:+.2f} %"
         cells = [_number(row.volume_ml, format_volume), _number(row.truth_ml, format_volume)]
         style = "green" if row.is_within(allowed_percent) else "bold red"
-        shown.add_row(_text(row.label, "bold"), *cells, _text(error or "not defined", style), _text(row.reason, "dim"))
+        shown.add_row(text(row.label, "bold"), *cells, text(error or "not defined", style), text(row.reason, "dim"))
     return shown
-
-
-def score_title(key: str) -> str:
-    """Return the heading of a score.
-
-    >>> score_title("hd95_mm"), score_title("volume_difference_percent"), score_title("dice")
-    ('HD95 (mm)', 'volume difference (%)', 'Dice')
-    """
-    name, unit = key, ""
-    for ending, sign in (("_percent", "%"), ("_mm", "mm"), ("_ml", "ml")):
-        if key.endswith(ending):
-            name, unit = key.removesuffix(ending), f" ({sign})"
-    if name.startswith("mean_"):
-        return "mean " + score_title(key.removeprefix("mean_"))
-    known = {"dice": "Dice", "iou": "IoU", "hd95": "HD95", "hd": "HD", "assd": "ASSD", "masd": "MASD", "nsd": "NSD"}
-    return known.get(name, name.replace("_", " ")) + unit
-
-
-def format_score(key: str, value: Any) -> str:
-    """Return a score with the digits of its kind: four for shares, the rest as figures."""
-    if value is None:
-        return ""
-    if isinstance(value, int):
-        return f"{value:,}"
-    if key.endswith("_percent"):
-        return f"{value:+.2f}"
-    if key.endswith(("_mm", "_ml")):
-        return format_number(float(value)) or str(value)
-    return f"{value:.4f}"
-
-
-def _document(evaluation: Scores) -> Mapping[str, Any]:
-    return evaluation if isinstance(evaluation, Mapping) else evaluation.to_dict()
 
 
 def _further_quantities(table: MeasurementTable) -> dict[str, str]:
@@ -300,38 +216,10 @@ def _unit_suffix(unit: str) -> str:
     return f"_{word}" if word else ""
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\r\n")
-    for row in rows:
-        # repr gives the shortest digits that read back as the same float
-        writer.writerow(["" if cell is None else repr(float(cell)) if isinstance(cell, float) else cell for cell in row])
-    return out.getvalue()
-
-
-def _new_table(title: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, header_style="dim", pad_edge=False)
-
-
-def _text(content: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(content, style=style)
-
-
 def _swatch(colour: Colour) -> Text:
     red, green, blue = colour
-    return _text("■", f"rgb({red},{green},{blue})")
+    return text("■", f"rgb({red},{green},{blue})")
 
 
 def _number(value: float | None, form: Any) -> Text:
-    return _text("–", "dim") if value is None else _text(form(value))
-
-
-def _dice_style(value: Any) -> str:
-    if value is None:
-        return "dim"
-    return "green" if value >= 0.9 else "yellow" if value >= 0.7 else "bold red"
+    return text("–", "dim") if value is None else text(form(value))

@@ -14,10 +14,8 @@ from medseg.reporting.table import (
     compare_with_truth,
     measurements_csv,
     rich_findings,
-    rich_scores_table,
     rich_table,
     rich_truth_table,
-    scores_csv,
     truth_csv,
 )
 
@@ -117,31 +115,6 @@ def test_terminal_table_says_status_in_words(table):
     assert any(line.split()[-2:] == ["–", "failed"] or ("–" in line and "failed" in line) for line in text.splitlines())
     swatch = next(iter(rich_table(table, [Segment(1, "liver", colour=(1, 2, 3))]).columns[0].cells))
     assert swatch.style == "rgb(1,2,3)"
-
-
-SCORES = {
-    "segments": [
-        {"number": 1, "label": "liver", "dice": 0.95, "iou": 0.9, "hd95_mm": 3.25, "reference_voxels": 10, "reason": "", "note": ""},
-        {"number": 2, "label": "tumour", "dice": None, "iou": None, "hd95_mm": None, "reference_voxels": 0, "reason": "absent in both"},
-    ],
-    "summary": {"mean_dice": 0.95},
-}
-
-
-class _Evaluation:
-    def to_dict(self):
-        return SCORES
-
-
-@pytest.mark.parametrize("evaluation", [SCORES, _Evaluation()])
-def test_scores_leave_the_undefined_empty(evaluation):
-    rows = list(csv.DictReader(io.StringIO(scores_csv(evaluation), newline="")))
-    assert [float(rows[0][key]) for key in ("dice", "iou", "hd95_mm")] == [0.95, 0.9, 3.25]
-    assert [rows[1][key] for key in ("dice", "iou", "hd95_mm", "reason")] == ["", "", "", "absent in both"]
-    text = _printed(rich_scores_table(evaluation))
-    assert "HD95 (mm)" in text
-    assert "mean Dice 0.9500" in text
-    assert "absent in both" in text
 
 
 def test_truth_is_compared_honestly(table):
