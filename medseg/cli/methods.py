@@ -14,6 +14,8 @@ from medseg.method.method import Method, Stage
 from medseg.method.schema import ParameterInfo, parameters_of
 
 if TYPE_CHECKING:
+    from medseg.core.label_map import LabelMap
+    from medseg.core.volume import Volume
     from medseg.io.options import ReadOptions
 
 
@@ -58,7 +60,7 @@ def _command(method: Method) -> click.Command:
 
     command: Any = reading_options()(speaking(call))
     # a postprocess method may look at the scan; the others read it
-    own = [image_option] if method.stage is Stage.POSTPROCESS else []
+    own = [image_option] if method.stage is Stage.POSTPROCESS else [channel_option, entropy_option] if method.several else []
     shared = [device_option, overwrite_option, *own]
     for decorate in (*shared, *reversed([_option(info) for info in infos])):
         command = decorate(command)
@@ -94,6 +96,14 @@ def _option(info: ParameterInfo) -> Any:
     )
 
 
+channel_option = click.option(
+    "--channel",
+    "channels",
+    type=click.Path(),
+    multiple=True,
+    help="A further scan on the same grid (T2, FLAIR), in the model's order.",
+)
+entropy_option = click.option("--entropy", type=click.Path(), help="Also write the entropy of the network's passes, in nats, to this file.")
 image_option = click.option("--image", type=click.Path(), help="The scan, for methods that look at intensities.")
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _TYPES = {"number": click.FLOAT, "integer": click.INT, "text": click.STRING, "point": click.STRING, "label-map": click.Path()}
@@ -131,6 +141,8 @@ def _run(
     terminal: Terminal,
     reading: ReadOptions,
     image: str | None = None,
+    channels: tuple[str, ...] = (),
+    entropy: str | None = None,
 ) -> None:
     from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
@@ -142,15 +154,20 @@ def _run(
 
     params = method.build(values)
     check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
+    if entropy:
+        check_output(entropy, label_map=False, overwrite=overwrite)
     subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read_with(input, reading)
     scan = subject if isinstance(subject, Volume) else read_with(image, reading) if image else None
     if scan is not None:
         scan = replace(scan, findings=(*scan.findings, *contrast_findings(scan)))
     if scan is not None and isinstance(subject, LabelMap):
         subject = fit_to(subject, scan.geometry)
+    given = (subject, *(read_with(path, reading) for path in channels)) if channels else subject
     with terminal.settings(device) as settings:
-        result = method(subject, params, settings=settings, volume=scan)
+        result = method(given, params, settings=settings, volume=scan)
     path = write(result, output, source=scan, overwrite=overwrite)
+    if entropy:
+        write(_entropy_of(result), entropy, source=scan, overwrite=overwrite)
     document: dict[str, Any] = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
     document |= {"reading": choices_of(reading)}
     findings = tuple({(one.code, one.message): one for one in (*(scan.findings if scan else ()), *result.findings)}.values())
@@ -163,7 +180,21 @@ def _run(
         table = measure(result, scan)
         terminal.show(rich_table(table, result.segments))
         document |= {"segments": table.to_dict()["segments"]}
+        if result.model_spread is not None:
+            spread = result.model_spread
+            document |= {"model_spread": {"passes": spread.passes, "volumes_ml": dict(spread.volumes_ml)}}
     else:
         document |= result.geometry.to_dict()
     terminal.show(f"wrote {path}")
     terminal.document(document)
+
+
+def _entropy_of(result: LabelMap) -> Volume:
+    """Return the entropy of a network's passes as a scan; raises ParameterError where there is none."""
+    from medseg.core.errors import ParameterError
+    from medseg.core.volume import Volume
+
+    spread = result.model_spread
+    if spread is None or spread.entropy is None:
+        raise ParameterError("--entropy needs several passes of a network: give --uncertainty mirror, folds or dropout")
+    return Volume(spread.entropy, result.geometry, unit="nat")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from medseg.core.errors import GeometryError, SegmentError, UnknownSegmentError
 from medseg.core.finding import Finding
 from medseg.core.geometry import Geometry
+from medseg.core.model_spread import ModelSpread
 from medseg.core.provenance import Provenance
 from medseg.core.segment import Segment
 from medseg.core.volume import Source, as_native_fortran
@@ -23,8 +24,8 @@ _SLAB_VOXELS = 1 << 22  # bincount turns its input into int64: a slab at a time 
 class LabelMap:
     """Structures on a grid: `array` (i,j,k) of unsigned integers, 0 = background, each other value a segment's number.
 
-    Numbers and labels are unique; every value in the array has a segment (a segment may have no voxel). Raises
-    SegmentError or GeometryError where that does not hold.
+    Numbers and labels are unique; every value in the array has a segment (a segment may have no voxel). `model_spread` is
+    what the passes of the network that drew it differ by. Raises SegmentError or GeometryError where that does not hold.
 
     >>> grid = Geometry((2, 2, 2), np.eye(4))
     >>> organs = LabelMap(np.ones((2, 2, 2), np.uint8), grid, (Segment(1, "liver"),))
@@ -38,6 +39,7 @@ class LabelMap:
     source: Source | None = None
     findings: tuple[Finding, ...] = ()
     provenance: Provenance | None = None
+    model_spread: ModelSpread | None = None
 
     def __post_init__(self) -> None:
         array = np.asarray(self.array)

@@ -33,11 +33,12 @@ def measure(
     """Measure every segment: volume in ml, centroid, bounding box, border contact, and intensities where a scan is given.
 
     The volume is the number of voxels times |det| of the affine, so tilted and oblique grids are right. Its 95 % interval
-    and the standard deviations it is made of (grid, boundary, and model where `replicates` of the segmentation by other
-    folds or augmentations are given) are those of `measurement.uncertainty`; `voxel_ml`, `mesh_ml` (IBSI) and
-    `probability_ml` (the sum of class `probabilities`) stand beside it. A segment without voxels is `absent` and has no
-    volume; one that touches the border of the field of view is `cut_by_field_of_view` and keeps the volume of its visible
-    part. `std` divides by the number of voxels; intensities leave out NaN and infinity and are None where nothing is left.
+    and the standard deviations it is made of are those of `measurement.uncertainty`: grid, boundary, and model where
+    `replicates` by other folds or augmentations are given or the label map has a `model_spread`. `voxel_ml`, `mesh_ml`
+    (IBSI) and `probability_ml` (the sum of class `probabilities`) stand beside it. A segment without voxels is `absent`
+    and has no volume; one that touches the border of the field of view is `cut_by_field_of_view` and keeps the volume of
+    its visible part. `std` divides by the number of voxels; intensities leave out NaN and infinity and are None where
+    nothing is left.
     `percentiles` (0 to 100) cost a second pass. Raises GeometryMismatchError where grids differ, ParameterError for an
     impossible percentile.
 

@@ -28,7 +28,8 @@ class Volumes:
     """The volumes of all segments of a label map, worked out for all labels at once.
 
     `probabilities` and `replicates` (label maps of folds, augmentations or ensemble members) lie on the same grid and name
-    the same segments; a replicate without a segment counts as 0 for it. Raises GeometryMismatchError where a grid differs.
+    the same segments; a replicate without a segment counts as 0 for it. Without replicates the passes of the network that
+    drew the label map (its `model_spread`) stand for them. Raises GeometryMismatchError where a grid differs.
     """
 
     def __init__(
@@ -93,9 +94,13 @@ class Volumes:
         return expected, moved
 
     def _replicated(self, label_map: LabelMap, found: LabelStatistics, replicates: Sequence[LabelMap]) -> FloatArray:
+        labels = _labels(label_map, found)
+        spread = label_map.model_spread
+        if len(replicates) < 2 and spread is not None and len(spread.passes) > 1:
+            rows = [spread.volumes_ml.get(label, (np.nan,) * len(spread.passes)) for label in labels]
+            return replicate_sd_mm3((np.array(rows).T * MM3_PER_ML).tolist())
         if len(replicates) < 2:
             return np.full(len(found.numbers), np.nan)
-        labels = _labels(label_map, found)
         return replicate_sd_mm3([[one.get(label, 0.0) * self.voxel_mm3 for label in labels] for one in map(_voxels_of, replicates)])
 
 

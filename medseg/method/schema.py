@@ -59,6 +59,7 @@ def describe(method: Method) -> dict[str, Any]:
         "summary": method.summary,
         "description": method.description,
         "reference": method.reference,
+        "several_volumes": method.several,
         "parameters": [info.to_dict() for info in parameters_of(method.params)],
         "json_schema": method.params.model_json_schema(),
     }

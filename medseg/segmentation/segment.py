@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from medseg.method.method import Stage
 from medseg.method.settings import RunSettings
 
 
-def segment(volume: Volume, method_name: str, *, settings: RunSettings | None = None, **parameters: Any) -> LabelMap:
+def segment(volume: Volume | Sequence[Volume], method_name: str, *, settings: RunSettings | None = None, **parameters: Any) -> LabelMap:
     """Segment a scan with the method of that name and checked parameters; the label map lies on the grid of the scan.
 
+    Several volumes on one grid are the channels of one scan, for methods that take them (networks trained on T1 and T2).
     Raises UnknownMethodError, ParameterError and what the method raises.
 
     >>> import numpy as np
@@ -26,6 +28,7 @@ def segment(volume: Volume, method_name: str, *, settings: RunSettings | None = 
     """
     found = find(method_name, Stage.SEGMENT)
     result: LabelMap = found(volume, found.build(parameters), settings=settings)
+    volume = volume if isinstance(volume, Volume) else volume[0]
     if not result.geometry.matches(volume.geometry):
         raise GeometryMismatchError(
             f"{method_name} gave a label map on another grid than the scan: the method must bring it back", volume.geometry, result.geometry

@@ -13,6 +13,7 @@ from medseg.core.errors import GeometryMismatchError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.measurement import Status
+from medseg.core.model_spread import ModelSpread
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.measurement.measure import measure
@@ -122,3 +123,31 @@ def test_every_organ_of_a_real_scan(shared_data):
         assert row.measurements["volume"].value == pytest.approx(entry["volume_ml"], rel=1e-3)
         np.testing.assert_allclose(row.centroid_mm, entry["centroid_ras_mm"], atol=2e-3)
         assert [list(corner) for corner in row.bounding_box] == entry["bbox_ijk"]
+
+
+def test_the_passes_of_a_network_widen_the_interval():
+    grid = Geometry((20, 20, 20), np.diag([1.0, 1.0, 1.0, 1.0]))
+    array = np.zeros((20, 20, 20), np.uint8)
+    array[5:15, 5:15, 5:15] = 1
+    array[1:3, 1:3, 1:3] = 2
+    segments = (Segment(1, "organ"), Segment(2, "other"))
+    plain = measure(LabelMap(array, grid, segments))["organ", "volume"]
+    spread = ModelSpread(("fold 0", "fold 1", "fold 2"), {"organ": (0.9, 1.0, 1.1)})
+    table = measure(LabelMap(array, grid, segments, model_spread=spread))
+    volume = table["organ", "volume"]
+    assert volume.parts["model"] == pytest.approx(0.1)
+    assert volume.value == plain.value
+    assert volume.interval[1] - volume.interval[0] > plain.interval[1] - plain.interval[0]
+    assert "model" not in table["other", "volume"].parts
+
+
+def test_replicates_that_are_given_stand_before_the_passes_of_the_network():
+    grid = Geometry((4, 4, 4), np.eye(4))
+    one, two = np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)
+    one[1:3, 1:3, 1:3], two[1:3, 1:3, 1:4] = 1, 1
+    segment = (Segment(1, "organ"),)
+    spread = ModelSpread(("a", "b"), {"organ": (0.0, 1.0)})
+    found = measure(
+        LabelMap(one, grid, segment, model_spread=spread), replicates=[LabelMap(one, grid, segment), LabelMap(two, grid, segment)]
+    )
+    assert found["organ", "volume"].parts["model"] == pytest.approx(np.std([0.008, 0.012], ddof=1))

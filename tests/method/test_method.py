@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from medseg.core.errors import DuplicateMethodError, MethodError, ParameterError, UnknownMethodError
+from medseg.core.errors import DuplicateMethodError, GeometryMismatchError, MethodError, ParameterError, UnknownMethodError
 from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.method import catalog
@@ -118,3 +118,34 @@ def test_a_broken_registration_is_named(target):
 @pytest.mark.parametrize("name", BUILTIN_METHODS)
 def test_every_built_in_method_is_there_under_its_name(name):
     assert catalog.find(name).name == name
+
+
+@method("mean-of-channels", stage=Stage.PREPROCESS, several=True)
+def mean_of_channels(volume: Volume | tuple[Volume, ...], params: MethodParams) -> Volume:
+    """Average the channels."""
+    volumes = volume if isinstance(volume, tuple) else (volume,)
+    return volumes[0].with_array(np.mean([one.array for one in volumes], axis=0))
+
+
+def scan(value: float, shift_mm: float = 0.0) -> Volume:
+    affine = np.eye(4)
+    affine[0, 3] = shift_mm
+    return Volume(np.full((2, 2, 2), value), Geometry((2, 2, 2), affine))
+
+
+def test_channels_of_one_scan_are_handed_over_together():
+    assert mean_of_channels([scan(1), scan(3)], MethodParams()).array.max() == 2
+    assert mean_of_channels([scan(1)], MethodParams()).array.max() == 1
+    assert describe(mean_of_channels)["several_volumes"] is True
+
+
+def test_channels_on_two_grids_are_refused():
+    with pytest.raises(GeometryMismatchError, match="scan 2 of 2"):
+        mean_of_channels((scan(1), scan(3, shift_mm=1)), MethodParams())
+
+
+def test_a_method_for_one_scan_refuses_several():
+    with pytest.raises(ParameterError, match="one scan, 2 were given"):
+        shift((scan(1), scan(2)), shift.build({"seeds": [(0, 0, 0)]}))
+    with pytest.raises(ParameterError, match="no scan"):
+        shift((), shift.build({"seeds": [(0, 0, 0)]}))
