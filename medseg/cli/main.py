@@ -31,6 +31,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "agreement": ("medseg.cli.agreement:agreement", "Compare readers: Bland-Altman, ICC(2,1), repeatability."),
     "report": ("medseg.cli.report:report", "Write the report of a run, or of a segmentation with its scan."),
     "deid": ("medseg.cli.deid:deid", "Copy DICOM files without what names the patient."),
+    "models": ("medseg.cli.models:models", "List, add, convert and remove trained networks, and show their cards."),
+    "train": ("medseg.cli.train:train", "Train a 3D network on a dataset: fingerprint, plan, folds, model card."),
+    "finetune": ("medseg.cli.finetune:finetune", "Train a model further on a dataset of your own."),
     "methods": ("medseg.cli.catalog:methods", "List the methods, or describe one."),
     "phantom": ("medseg.cli.phantom:phantom", "Make a scan whose volumes are known from formulas."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, steps done and steps in all."""
@@ -15,7 +16,11 @@ def no_progress(description: str, done: int, total: int) -> None:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Device ("auto", "cpu", "cuda", "cuda:1") and where progress is reported."""
+    """Device ("auto", "cpu", "cuda", "cuda:1"), where progress is reported, and the folders in which models are looked for.
+
+    `model_folders` None: the store of this user (`medseg models add`).
+    """
 
     device: str = "auto"
     progress: Progress = no_progress
+    model_folders: tuple[Path, ...] | None = None

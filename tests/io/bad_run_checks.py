@@ -85,7 +85,7 @@ def other_segments(bench: Bench, model: Path) -> None:
 def not_finite(bench: Bench, model: Path) -> None:
     import torch
 
-    from medseg.segmentation.learned import model as module
+    from medseg.segmentation.learned import medseg_model as module
 
     class Broken(torch.nn.Conv3d):
         def forward(self, x: Any) -> Any:

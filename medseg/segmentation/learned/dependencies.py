@@ -31,12 +31,27 @@ def import_inferers() -> ModuleType:
     return _import("monai.inferers.utils")
 
 
+def import_transforms() -> ModuleType:
+    """Return monai.transforms; raises MissingDependencyError where it is not installed."""
+    return _import("monai.transforms")
+
+
+def import_openvino(module: str = "") -> ModuleType:
+    """Return openvino (an optional backend on the CPU) or a module of it; raises MissingDependencyError where it is not installed."""
+    return _import(f"openvino.{module}".rstrip("."), "openvino")
+
+
+def import_bundle() -> ModuleType:
+    """Return monai.bundle; raises MissingDependencyError where it is not installed."""
+    return _import("monai.bundle")
+
+
 def versions() -> dict[str, str]:
     """Return the versions of the packages that run a network."""
     return {name: str(_import(name).__version__) for name in ("torch", "monai")}
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, install: str = f"medseg[{EXTRA}]") -> ModuleType:
     # MONAI warns about its own deprecations while it is imported, and may replace the function that shows warnings.
     show = warnings.showwarning
     try:
@@ -48,7 +63,7 @@ def _import(name: str) -> ModuleType:
     except ImportError as err:
         package = name.split(".", maxsplit=1)[0]
         raise MissingDependencyError(
-            f"trained networks need {package}, which is not installed (or broken: {err}): pip install 'medseg[{EXTRA}]'"
+            f"trained networks need {package}, which is not installed (or broken: {err}): pip install '{install}'"
         ) from err
     finally:
         warnings.showwarning = show

@@ -47,9 +47,29 @@ class ClipAndScale(_Entry):
 
 
 class ZScore(_Entry):
-    """Subtract the mean of the volume, divide by its standard deviation (MR)."""
+    """Subtract the mean of the volume, divide by its standard deviation (MR); `nonzero`: both of the voxels that are not 0."""
 
     kind: Literal["z-score"]
+    nonzero: bool = False
+
+
+class ClipAndZScore(_Entry):
+    """Clip to [lower, upper], subtract `mean`, divide by `std`, all of the training data (nnU-Net's rule for CT)."""
+
+    kind: Literal["clip-and-z-score"]
+    lower: Scalar
+    upper: Scalar
+    mean: Scalar
+    std: Positive
+
+    @pydantic.model_validator(mode="after")
+    def _in_order(self) -> ClipAndZScore:
+        if self.lower >= self.upper:
+            raise ValueError("lower must be below upper")
+        return self
+
+
+Normalisation = Annotated[ClipAndScale | ZScore | ClipAndZScore, Field(discriminator="kind")]
 
 
 class SegmentEntry(_Entry):
@@ -95,6 +115,7 @@ class ModelDescription(_Entry):
     says whether oblique scans are turned to the patient axes ("patient") or kept on their own axes ("grid").
     `background` is the intensity outside the scan (none: the least of the volume). `mirror_axes` are the axes 0, 1, 2
     along which the network may be mirrored. `patch_multiple` is what each extent of the input must be a multiple of.
+    `normalisation` is one rule for all channels or one for each; several `weights` are folds, whose outputs are averaged.
     """
 
     schema_: Literal["medseg.model/1"] = Field(alias="schema")
@@ -107,14 +128,14 @@ class ModelDescription(_Entry):
     spacing_mm: tuple[Positive, Positive, Positive]
     orientation: str = Field(pattern=r"^[RLAPSI]{3}$")
     alignment: Literal["patient", "grid"] = "patient"
-    normalisation: Annotated[ClipAndScale | ZScore, Field(discriminator="kind")]
+    normalisation: Normalisation | tuple[Normalisation, ...]
     background: Scalar | None = None
     patch_size: tuple[Size, Size, Size]
     patch_multiple: Size = 16
     overlap: float = Field(ge=0, lt=1)
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
     segments: tuple[SegmentEntry, ...] = Field(min_length=1)
-    weights: WeightsEntry
+    weights: WeightsEntry | Annotated[tuple[WeightsEntry, ...], Field(min_length=1, max_length=64)]
     licence: LicenceEntry
     intended_use: str = Field(min_length=1)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -125,6 +146,10 @@ class ModelDescription(_Entry):
             raise ValueError(f"orientation {self.orientation!r} does not name each patient axis once")
         if any(size % self.patch_multiple for size in self.patch_size):
             raise ValueError(f"patch_size {self.patch_size} is not a multiple of {self.patch_multiple}")
+        if isinstance(self.normalisation, tuple) and len(self.normalisation) != len(self.channels):
+            raise ValueError(f"there are {len(self.channels)} channels and {len(self.normalisation)} rules of normalisation")
+        if len({entry.file for entry in self.fold_weights}) != len(self.fold_weights):
+            raise ValueError("two folds name the same file of weights")
         for what in ("number", "label"):
             values = [getattr(segment, what) for segment in self.segments]
             if len(set(values)) != len(values):
@@ -134,6 +159,16 @@ class ModelDescription(_Entry):
         except SegmentError as err:
             raise ValueError(str(err)) from err
         return self
+
+    @property
+    def fold_weights(self) -> tuple[WeightsEntry, ...]:
+        """The files of weights, one per fold."""
+        return self.weights if isinstance(self.weights, tuple) else (self.weights,)
+
+    @property
+    def channel_normalisation(self) -> tuple[ClipAndScale | ZScore | ClipAndZScore, ...]:
+        """The rule of each channel."""
+        return self.normalisation if isinstance(self.normalisation, tuple) else (self.normalisation,) * len(self.channels)
 
     def label_segments(self) -> tuple[Segment, ...]:
         """Return the segments in the order of the output channels 1, 2, ..."""

@@ -18,9 +18,9 @@ from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.method.catalog import find
 from medseg.method.settings import RunSettings
-from medseg.segmentation.learned import model as module
+from medseg.segmentation.learned import medseg_model as module
+from medseg.segmentation.learned.engine.windows import Windows
 from medseg.segmentation.learned.model import ModelParams, model
-from medseg.segmentation.learned.sliding_window import Windows
 
 MakeModel = Callable[..., Path]
 CPU = RunSettings(device="cpu")
@@ -182,14 +182,14 @@ def test_several_channels_mirroring_and_devices_are_checked_first(make_model: Ma
 def test_mirroring_passes_the_axes_of_the_description(make_model: MakeModel) -> None:
     folder = make_model(mirror_axes=[0, 1])
     seen: list[Windows] = []
-    predict = module.predict
+    run = module.run
 
-    def watch(network: Any, image: Any, windows: Windows, *rest: Any, **options: Any) -> Any:
+    def watch(networks: Any, image: Any, windows: Windows, *rest: Any, **options: Any) -> Any:
         seen.append(windows)
-        return predict(network, image, windows, *rest, **options)
+        return run(networks, image, windows, *rest, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "predict", watch)
+        patch.setattr(module, "run", watch)
         model(ellipsoid_scan(GRIDS["plain"]), ModelParams(model=str(folder), test_time_mirroring=True), settings=CPU)
     assert seen[0].mirror_axes == (2, 1), "axes i and j are the last two of (k,j,i)"
 

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 
 from medseg.core.errors import IncompatibleModelError
-from medseg.segmentation.learned.network import ALLOWED_NETWORKS, build_network, load_network
+from medseg.segmentation.learned.network import build_network, fill, load_network
 from medseg.segmentation.learned.store import parse_description, read_folder
 
 MakeModel = Callable[..., Path]
@@ -26,12 +26,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_every_allowed_network_is_tried_here() -> None:
-    assert set(ARGUMENTS) == set(ALLOWED_NETWORKS)
-
-
-@pytest.mark.parametrize("name", ALLOWED_NETWORKS)
-def test_each_allowed_network_computes_what_monai_computes(name: str, make_model: MakeModel) -> None:
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_the_network_of_a_model_folder_computes_what_monai_computes(name: str, make_model: MakeModel) -> None:
     """The weights of a network built by MONAI give MONAI's own output after a round trip through a model folder."""
     from monai.networks import nets
 
@@ -55,7 +51,9 @@ def test_half_precision_weights_become_float32(make_model: MakeModel, tiny_weigh
     ("network", "word"),
     [
         ({"name": "os.system", "arguments": COMMON}, "allowed are"),
-        ({"name": "SwinUNETR", "arguments": COMMON}, "allowed are"),
+        ({"name": "Discriminator", "arguments": COMMON}, "allowed are"),
+        ({"name": "PlainConvUNet", "arguments": {"input_channels": 1, "num_classes": 4}}, "num_classes"),
+        ({"name": "VNet", "arguments": {**COMMON, "act": [[[[[[["relu"]]]]]]]}}, "nested"),
         ({"name": "UNet", "arguments": {**ARGUMENTS["UNet"], "colour": "red"}}, "does not take"),
         ({"name": "UNet", "arguments": {**ARGUMENTS["UNet"], "norm": "nonsense"}}, "does not take"),
         ({"name": "UNet", "arguments": {**ARGUMENTS["UNet"], "channels": []}}, "does not take"),
@@ -70,10 +68,34 @@ def test_a_network_that_is_not_allowed_or_does_not_fit_is_refused(network: dict[
         build_network(parse_description(description_entries(network=network)))
 
 
-def test_a_network_of_absurd_size_costs_no_memory_before_its_weights_are_checked(description_entries: Entries) -> None:
+def test_a_network_of_absurd_size_is_refused_before_it_costs_memory(description_entries: Entries) -> None:
     huge = {"name": "BasicUNet", "arguments": {**ARGUMENTS["BasicUNet"], "features": [4096] * 6}}
-    network = build_network(parse_description(description_entries(network=huge)))
-    assert sum(parameter.numel() for parameter in network.parameters()) > 5e9
+    with pytest.raises(IncompatibleModelError, match=r"model 'tiny': BasicUNet .* parameters, more than"):
+        build_network(parse_description(description_entries(network=huge)))
+
+
+def test_a_patch_the_network_cannot_take_is_refused_before_the_weights_are_read(description_entries: Entries) -> None:
+    sizes = {"img_size": 32, "feature_size": 4, "hidden_size": 24, "mlp_dim": 48, "num_heads": 2}
+    network = {"name": "UNETR", "arguments": {"in_channels": 1, "out_channels": 3, **sizes}}
+    with pytest.raises(IncompatibleModelError, match="UNETR takes patches of 32×32×32 voxels only"):
+        build_network(parse_description(description_entries(network=network, patch_size=[48, 32, 32])))
+
+
+def test_a_patch_that_cannot_be_halved_often_enough_is_refused(description_entries: Entries) -> None:
+    six = {**COMMON, "kernel_size": [3] * 6, "strides": [1, 2, 2, 2, 2, 2], "upsample_kernel_size": [2] * 5, "filters": [2] * 6}
+    with pytest.raises(IncompatibleModelError, match="multiples of 32×32×32 voxels, not 32×32×48"):
+        build_network(parse_description(description_entries(network={"name": "DynUNet", "arguments": six}, patch_size=[48, 32, 32])))
+
+
+def test_weights_with_nnunets_second_names_fill_a_network() -> None:
+    from medseg.segmentation.learned.networks.registry import build
+
+    arguments = {"input_channels": 1, "num_classes": 2, "n_stages": 2, "features_per_stage": 2, "kernel_sizes": 3, "strides": [1, 2]}
+    arguments |= {"n_conv_per_stage": 1, "n_conv_per_stage_decoder": 1}
+    weights = build("PlainConvUNet", arguments, device="cpu").state_dict()
+    twice = {**weights, **{f"decoder.{name}": weight for name, weight in weights.items() if name.startswith("encoder.")}}
+    filled = fill(build("PlainConvUNet", arguments), twice, "nnU-Net's file")
+    assert all(torch.equal(filled.state_dict()[name], weight) for name, weight in weights.items())
 
 
 def test_weights_of_another_network_are_refused_with_five_names(make_model: MakeModel, random_weights: Weights) -> None:

@@ -1,0 +1,1 @@
+"""Training of networks on a data set of the user."""
