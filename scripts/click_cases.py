@@ -72,8 +72,7 @@ def training_cases(shared: Path | None, torsos: int) -> Iterator[Case]:
 
 def test_cases(shared: Path | None) -> Iterator[Case]:
     """Yield the cases to measure on: other bodies, other patients, and structures of known scans never learned from."""
-    for seed in (FIRST_TEST_SEED, FIRST_TEST_SEED + 1):
-        yield phantom_case(seed, "standard", None)
+    yield phantom_case(FIRST_TEST_SEED, "standard", None)
     if shared is None:
         return
     organs, mr = shared / "ct_totalseg_organs", shared / "mr_totalseg_organs"
@@ -84,7 +83,7 @@ def test_cases(shared: Path | None) -> Iterator[Case]:
         folder = "tumour_sts_025/reference"
         yield _case(f"sarcoma 025 {kind}", shared, f"{folder}/{kind}_image.nii.gz", f"{folder}/{kind}_mask.nii.gz", 1)
     brains = shared / "msd_task04_hippocampus"
-    for file in sorted((brains / "labelsTr").glob("*.nii.gz"))[:40:8]:
+    for file in sorted((brains / "labelsTr").glob("*.nii.gz"))[:39:13]:
         case = _case(f"hippocampus MR {file.name[:15]}", brains, f"imagesTr/{file.name}", f"labelsTr/{file.name}", 1)
         yield Case("hippocampus MR", case.scan, (case.labels > 0).astype(np.uint8), {1: "hippocampus"})
 

@@ -26,7 +26,7 @@ from medseg.segmentation.learned.prompt.prompts import Prompts
 
 MOST_CLICKS = 5
 SHOWN = (1, 3, 5)
-MOST_STRUCTURES = 6
+MOST_STRUCTURES = 4
 PHANTOM_STRUCTURES = ("liver", "kidney_left", "spleen", "tumour", "lung_right")
 Mask = npt.NDArray[np.bool_]
 
@@ -38,6 +38,8 @@ def main() -> None:
     segmenter = ClickSegmenter(find_prompt_model(options.model), torch.device("cpu"))
     rows = []
     for case in test_cases(options.shared):
+        if options.only and not any(part in case.name for part in options.only):
+            continue
         for number, label in _chosen(case):
             row = measure(segmenter, case, number, keep=options.keep_mask)
             rows.append({"case": case.name, "structure": label, **row})
@@ -109,6 +111,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shared", type=Path, help="folder of real scans; without it phantoms alone")
     parser.add_argument("--output", type=Path, help="JSON file for the scores of every structure")
     parser.add_argument("--keep-mask", action="store_true", help="give each mask back as the previous mask of the next click")
+    parser.add_argument("--only", nargs="*", help="only the scans whose name holds one of these")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     return parser.parse_args()
 

@@ -35,7 +35,7 @@ SIZE = 64
 EMA_DECAY = 0.998
 WARMUP_STEPS = 40
 # from which part of the run on: voxels along each side of a patch, odds of learning from the first, second, third answer
-PLAN = ((0.0, 48, (0.9, 0.1, 0.0)), (0.3, 48, (0.6, 0.3, 0.1)), (0.6, 64, (0.5, 0.3, 0.2)))
+PLAN = ((0.0, 48, (0.9, 0.1, 0.0)), (0.3, 48, (0.6, 0.3, 0.1)), (0.6, 48, (0.3, 0.4, 0.3)))
 FIRST_GUESS = (0.0, 0.0, 2.0, -2.0, 4.0, -4.0, 1.0, 3.0)  # weights of the channels in the sum that goes straight to the output
 FIRST_BIAS = -2.0
 INTENDED_USE = """Marking one structure in a CT or MR scan from clicks, boxes or a rough mask, for research; \

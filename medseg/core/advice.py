@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from medseg.core.advice_comparing import COMPARING
+from medseg.core.advice_models import MODELS
 from medseg.core.finding import Finding, Severity
 
 
@@ -333,17 +334,6 @@ _SEGMENTS = {
 }
 
 _RESULTS = {
-    "MODALITY_UNKNOWN": Advice(
-        "None if it is what it was taken for.", "Give DICOM files where you can: NIfTI does not say what was scanned."
-    ),
-    "MODALITY_FORCED": Advice(
-        "A model on another kind of scan finds the wrong borders, or nothing.", "Look at every slice before you report a number."
-    ),
-    "INTENSITIES_NOT_HU": Advice(
-        "Thresholds and models for CT cut elsewhere.", "Check that air reads about -1000; export the CT again if it does not."
-    ),
-    "NON_FINITE_REPLACED": Advice("None for organs if the voxels lie outside the patient.", "Look where they are."),
-    "LESS_MEMORY_THAN_WANTED": Advice("None: only slower.", _NOTHING),
     "CONSTANT_INTENSITY": Advice("Nothing can be told apart in an image of one value.", "Check that the right file was read."),
     "VOLUME_UNCERTAIN": Advice(
         "The volume is right on average, but another position of the patient on the same grid would give another one.",
@@ -380,7 +370,7 @@ _RESULTS = {
 }
 
 ADVICE: Mapping[str, Advice] = MappingProxyType(
-    _DICOM | _FILES | _SEGMENTS | _RESULTS | {code: Advice(*texts) for code, texts in COMPARING.items()}
+    _DICOM | _FILES | _SEGMENTS | _RESULTS | {code: Advice(*texts) for code, texts in (COMPARING | MODELS).items()}
 )
 
 # Where one code is graver at one time than at another, what it then means

@@ -108,7 +108,7 @@ def train_fold(
         network = build_training_network(plan, settings.fold)
         if start_weights is not None:
             load_partly(network, start_weights)
-        state = new_state(network, plan, owner, scaled=precision == "float16" and target.type == "cuda", device=target)
+        state = new_state(network, plan, owner, scaled=precision == "float16", device=target)
         path = folder / CHECKPOINT_FILE
         if settings.group.is_first:
             remove_leftovers(folder)

@@ -43,9 +43,6 @@ def medseg(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Program:
 @pytest.fixture(scope="module")
 def models() -> ModuleType:
     """The functions that write models of every kind."""
-    folder = str(Path(__file__).parents[1] / "segmentation" / "learned")  # importlib mode leaves folders of tests out of the path
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
     return importlib.import_module("sound_models")
 
 

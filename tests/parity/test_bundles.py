@@ -98,8 +98,16 @@ def agreement(labels: np.ndarray, expected: np.ndarray) -> float:
     return float(np.mean(expected == labels.T))
 
 
-@pytest.mark.parametrize("grid", list(GRIDS))
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tumour_regions"])
+# the larger networks take seconds each: on the grid that tells most
+CASES = [
+    (kind, grid)
+    for kind in KINDS
+    for grid in GRIDS
+    if kind != "tumour_regions" and (grid == "oblique" or kind not in ("swin_unetr", "whole_image"))
+]
+
+
+@pytest.mark.parametrize(("kind", "grid"), CASES)
 def test_labels_are_those_of_monai(kind: str, grid: str, crops: dict[str, Any], tmp_path: Path) -> None:
     """The same weights on the same scan give the same labels, whichever way the grid lies."""
     modality = "MR" if kind in ("short_axis", "dynunet") else "CT"
@@ -112,7 +120,7 @@ def test_labels_are_those_of_monai(kind: str, grid: str, crops: dict[str, Any], 
     assert agreement(outcome.labels, expected[0]) >= LEAST_EQUAL
 
 
-@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize("grid", ["oblique", "left-handed"])
 def test_overlapping_regions_are_those_of_monai(grid: str, crops: dict[str, Any], tmp_path: Path) -> None:
     """Two scans in, three overlapping masks out: the label of a voxel is the smallest structure MONAI finds there."""
     array, affine = crops["MR"]
@@ -173,7 +181,7 @@ infer: {enabled: false, ckpt_name: $@bundle_root + '/model/model.pt', output_pat
 """
 
 
-@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize("grid", ["oblique", "left-handed"])
 def test_auto3dseg_labels_are_those_of_its_template(grid: str, crops: dict[str, Any], tmp_path: Path) -> None:
     """The SegResNet template of Auto3DSeg, its steps written out with MONAI's classes as its segmenter has them."""
     from monai import transforms as t
@@ -213,7 +221,7 @@ def test_auto3dseg_labels_are_those_of_its_template(grid: str, crops: dict[str, 
     assert agreement(outcome.labels, np.asarray(expected[0])) >= LEAST_EQUAL
 
 
-@pytest.mark.parametrize("grid", list(GRIDS))
+@pytest.mark.parametrize("grid", ["oblique", "left-handed"])
 def test_without_invertd_labels_are_those_monai_saves(grid: str, crops: dict[str, Any], tmp_path: Path) -> None:
     """Where a bundle leaves the way back to SaveImaged (`resample`), its file is the answer: nearest neighbour, grid of the scan."""
     from monai import transforms as t

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from scipy import ndimage
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from toy import ToyCase, toy_case, toy_plan  # noqa: E402
 
 from medseg.training.augment import PatchRecipe, change_intensities, draw_patch, extract, random_matrix  # noqa: E402

@@ -12,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from toy import toy_case, toy_plan  # noqa: E402
 
 from medseg.core.errors import IncompatibleModelError  # noqa: E402

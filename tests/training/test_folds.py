@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from toy import toy_plan  # noqa: E402
 
 from medseg.core.errors import InputError, ParameterError  # noqa: E402

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
 nets = pytest.importorskip("monai.networks.nets")
 
-sys.path.insert(0, str(Path(__file__).parent))
 from toy import toy_plan  # noqa: E402
 
 from medseg.segmentation.learned.networks.registry import build  # noqa: E402

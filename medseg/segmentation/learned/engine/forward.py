@@ -36,11 +36,16 @@ class Forward:
             self._networks = [_placed(network, device) for network in networks]
         self._heads = [None if compiled else find_head(network) for network in self._networks]
         if compiled:
-            self._networks = [torch.compile(network) for network in self._networks]
+            self._networks = [_Compiled(network) for network in self._networks]
         self._current = -1
 
     def __len__(self) -> int:
         return len(self._networks)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether all networks ran compiled."""
+        return all(isinstance(network, _Compiled) and network.works for network in self._networks)
 
     def outputs(self, number: int, patches: torch.Tensor) -> torch.Tensor:
         """Return the outputs of a network, or what its last layer is given, (B,C,k,j,i) float32.
@@ -109,6 +114,25 @@ class Forward:
 
     def _free_bytes(self, torch: Any) -> int:
         return int(torch.cuda.mem_get_info(self.device)[0])
+
+
+class _Compiled:
+    """A network through torch.compile; where that does not work on this machine, the network itself."""
+
+    def __init__(self, network: Network) -> None:
+        self._plain, self._compiled = network, import_torch().compile(network)
+        self.works = True
+
+    def __call__(self, patches: torch.Tensor) -> torch.Tensor:
+        from torch._dynamo.exc import TorchDynamoException
+
+        if self.works:
+            try:
+                found: torch.Tensor = self._compiled(patches)
+                return found
+            except TorchDynamoException:  # no compiler at hand, or a network it cannot take
+                self.works = False
+        return self._plain(patches)
 
 
 def not_finite() -> IncompatibleModelError:

@@ -65,7 +65,8 @@ def find_head(network: Any) -> Head | None:
     torch = import_torch()
     if not isinstance(network, torch.nn.Module):
         return None
-    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Conv3d) and layer.kernel_size == (1, 1, 1)]
+    # A subclass may do more than a convolution.
+    layers = [layer for layer in network.modules() if type(layer) is torch.nn.Conv3d and layer.kernel_size == (1, 1, 1)]
     if not layers:
         return None
     last = layers[-1]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ROWS_BYTES = 64 << 20  # finished rows are handed on in blocks of at most about this size
 _KEPT_BYTES = 512 << 20  # outputs of constant patches are kept up to this
+_NOT_COMPILED = "torch.compile does not work for this network on this machine: it ran as it is"
 _IMAGE_SHARE = 0.4  # the image moves to the device where it needs at most this share of its free memory
 
 
@@ -101,8 +102,8 @@ def run(
         skipped_patches=course.constant.skipped,
         slab_axis=course.axis,
         deterministic=request.deterministic,
-        compiled=request.compile,
-        notes=notes,
+        compiled=course.forward.compiled,
+        notes=notes if course.forward.compiled or not request.compile else (*notes, _NOT_COMPILED),
     )
 
 

@@ -17,6 +17,7 @@ from medseg.core.errors import IncompatibleModelError
 from medseg.core.finding import Finding, Severity
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
+from medseg.segmentation.learned.dependencies import import_torch
 from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.engine.stream import EngineRecord, run
 from medseg.segmentation.learned.engine.uncertainty import NullSink, PassMeter, dropout_networks
@@ -155,7 +156,12 @@ class NnunetModel:
         asked = request if stage is self.stages[-1] else replace(request, uncertainty="none")
         device = resolve_device(request.device)
         foreground = labels.foreground if configuration.previous_stage else ()
-        prepared = prepare(scan.reading, stage.plans, configuration, device, previous if foreground else None, foreground)
+        inputs = scan.reading, stage.plans, configuration
+        seeds = previous if foreground else None
+        try:
+            prepared = prepare(*inputs, device, seeds, foreground)
+        except import_torch().OutOfMemoryError:  # patches still go to the device one by one
+            prepared = prepare(*inputs, "cpu", seeds, foreground)
         windows = Windows.nnunet(
             configuration.patch_size, step=_STEP if request.step is None else request.step, mirror_axes=self._mirror_axes(stage, request)
         )

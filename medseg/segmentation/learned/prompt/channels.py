@@ -31,6 +31,7 @@ _LEAST_SCALE, _MOST_SCALE = 0.06, 0.6  # how far intensities may lie from a clic
 _SCALE_PER_SPREAD = 4.5  # that distance in median absolute deviations around the click: three standard deviations
 _SAMPLE_RADIUS = 2  # voxels around a click that its intensity and spread are taken from
 _STEP_COST = 0.02  # what a step through tissue just like the click costs
+_OUTSIDE_STEP_COST = 0.35  # the same for clicks outside: they correct what is near, not all that looks like them
 _COST_LIMIT = 4.0  # what a step through quite different tissue costs
 _COST_UNIT = 3.0  # a way of this cost counts 1/e
 _ROUNDS = 6  # of the sweeps for the cheapest ways: more no longer changes a picture
@@ -57,8 +58,8 @@ def make_channels(image: FloatArray, prompts: RegionPrompts) -> FloatArray:
     half = _halved(scaled)
     inside, outside = _within(prompts.inside, shape), _within(prompts.outside, shape)
     origins = inside if len(inside) else _stand_in(prompts, shape)
-    contrast, way_in = _contrast_and_way(scaled, half, origins)
-    _, way_out = _contrast_and_way(scaled, half, outside)
+    contrast, way_in = _contrast_and_way(scaled, half, origins, _STEP_COST)
+    _, way_out = _contrast_and_way(scaled, half, outside, _OUTSIDE_STEP_COST)
     channels = np.zeros((len(CHANNELS), *shape), np.float32)
     channels[0] = scaled
     channels[1] = contrast
@@ -83,7 +84,7 @@ def scale_intensities(image: FloatArray) -> FloatArray:
     return np.clip((image - np.float32((low + high) / 2)) * np.float32(2 / (high - low)), -2, 2)
 
 
-def _contrast_and_way(scaled: FloatArray, half: FloatArray, points: Points) -> tuple[FloatArray, FloatArray]:
+def _contrast_and_way(scaled: FloatArray, half: FloatArray, points: Points, step_cost: float) -> tuple[FloatArray, FloatArray]:
     """The signed distance in intensity from the most alike click (-1 to 1), and how easily each half-size voxel is reached."""
     nearest = np.full(scaled.shape, np.inf, np.float32)
     way = np.full(half.shape, np.inf, np.float32)
@@ -91,7 +92,7 @@ def _contrast_and_way(scaled: FloatArray, half: FloatArray, points: Points) -> t
         level, scale = _level_and_scale(scaled, point)
         difference = (scaled - level) / scale
         nearest = np.where(np.abs(difference) < np.abs(nearest), difference, nearest)
-        cost = np.minimum(_STEP_COST + ((half - level) / scale) ** 2, np.float32(_COST_LIMIT)).astype(np.float32)
+        cost = np.minimum(step_cost + ((half - level) / scale) ** 2, np.float32(_COST_LIMIT)).astype(np.float32)
         seed = np.minimum(np.rint(point).astype(int) // 2, np.asarray(half.shape) - 1)
         way = np.minimum(way, geodesic(cost, seed[None], rounds=_ROUNDS))
     if not len(points):

@@ -43,6 +43,7 @@ _FINE_FILL = 0.55
 _FINE_GAIN = 0.85  # the last look is worth it where its voxels are at least this much smaller
 _RIM_VOXELS = 2  # how far around a mask the answer must be sure as well
 _MOST_LOGIT = 50.0
+_MOST_ANCHORS = 4000
 _SAME_SIZE = 0.1  # cubes whose sides differ by less than this share show the same
 
 
@@ -115,7 +116,7 @@ class ClickSegmenter:
 
     def _see(self, volume: Volume, look: Geometry, prompts: Prompts, previous: FloatArray | None = None) -> _Seen:
         logits = self._logits(volume, look, prompts, previous)
-        return _Seen(look, logits, _wanted(logits > 0, look, prompts))
+        return _Seen(look, logits, _wanted(logits > 0, look, prompts, _places_mm(prompts.previous, volume.geometry)))
 
     def _logits(self, volume: Volume, look: Geometry, prompts: Prompts, previous: FloatArray | None = None) -> FloatArray:
         """Logits (k,j,i) of one look."""
@@ -184,25 +185,35 @@ def region_prompts(prompts: Prompts, geometry: Geometry, look: Geometry) -> Regi
     )
 
 
-def _wanted(mask: npt.NDArray[np.bool_], look: Geometry, prompts: Prompts) -> npt.NDArray[np.uint8]:
-    """The components that hold a click; without clicks all of them where there was a mask before, else the largest."""
+def _wanted(mask: npt.NDArray[np.bool_], look: Geometry, prompts: Prompts, previous_mm: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """The components that hold a click; without clicks those that meet the previous mask, else the largest, one a box."""
     whole = np.ascontiguousarray(mask).view(np.uint8)
     if not whole.any():
         return whole
-    if len(prompts.inside_mm):
-        index = np.rint(look.world_to_index(prompts.inside_mm)).astype(int)[:, ::-1]
-        index = index[((index >= 0) & (index < mask.shape)).all(axis=1)]
-        labels, _ = label_components(whole)
-        hit = np.unique(labels[tuple(index.T)])
-        return np.isin(labels, hit[hit > 0]).view(np.uint8)
-    return whole if prompts.previous is not None else keep_largest(whole, max(1, len(prompts.boxes_mm)))
+    anchors = prompts.inside_mm if len(prompts.inside_mm) else previous_mm
+    if not len(anchors):
+        return keep_largest(whole, max(1, len(prompts.boxes_mm)))
+    index = np.rint(look.world_to_index(anchors)).astype(int)[:, ::-1]
+    index = index[((index >= 0) & (index < mask.shape)).all(axis=1)]
+    labels, _ = label_components(whole)
+    hit = np.unique(labels[tuple(index.T)])
+    return np.isin(labels, hit[hit > 0]).view(np.uint8)
+
+
+def _places_mm(mask: npt.NDArray[np.uint8] | None, geometry: Geometry) -> npt.NDArray[np.float64]:
+    """Centres (n, 3) of some thousand voxels spread over a mask (k,j,i), RAS+ mm."""
+    if mask is None:
+        return np.empty((0, 3))
+    held = np.argwhere(mask)
+    return geometry.index_to_world(held[:: max(1, len(held) // _MOST_ANCHORS), ::-1])
 
 
 def _on_scan(logits: FloatArray, look: Geometry, geometry: Geometry, prompts: Prompts) -> npt.NDArray[np.uint8]:
     """The mask (k,j,i) on the scan's grid, of the wanted components."""
     painted, box = paint(logits, look, geometry)
     mask = np.zeros(geometry.shape[::-1], np.uint8)
-    mask[box.slices[::-1]] = _wanted(painted.view(np.bool_), geometry.cropped(box.start, box.shape), prompts)
+    cropped = geometry.cropped(box.start, box.shape)
+    mask[box.slices[::-1]] = _wanted(painted.view(np.bool_), cropped, prompts, _places_mm(prompts.previous, geometry))
     return mask
 
 

@@ -20,14 +20,14 @@ def status(name):
     return next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if line.startswith(name))
 
 def segment(depth):
-    low, high = (depth, 96, 96), (depth, 128, 128)
+    low, high = (depth, 80, 80), (depth, 96, 96)
     image = np.random.default_rng(0).normal(size=(1, *low)).astype(np.float32)
     labels = np.zeros(high, np.uint8)
     if kind == "lines":
         sink = LabelSink(tuple(linear_taps(n, m) for n, m in zip(low, high)), round_to_half=True, out=labels)
         windows = Windows.nnunet((32, 32, 32), step=1.0)
     else:
-        matrix = np.array([[1, 0.02, 0, -1], [0.01, 0.75, 0, 0], [0, 0, 0.75, 0]])
+        matrix = np.array([[1, 0.02, 0, -1], [0.01, 0.83, 0, 0], [0, 0, 0.83, 0]])
         sink = AffineLabelSink(matrix, high, out=labels)
         windows = Windows((32, 32, 32), 1.0)
     open("/proc/self/clear_refs", "w").write("5")  # the peak counts from here
@@ -41,7 +41,7 @@ torch.set_num_threads(1)
 torch.manual_seed(0)
 network = torch.nn.Sequential(torch.nn.Conv3d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv3d(4, 105, 1)).eval()
 segment(33)  # compiles
-print(segment(64), segment(160))
+print(segment(96), segment(288))
 """
 
 
@@ -50,8 +50,10 @@ print(segment(64), segment(160))
 def test_peak_is_a_slab_of_sums_not_channels_times_volume(kind: str, bytes_each: int) -> None:
     done = subprocess.run([sys.executable, "-c", CHILD, kind], check=True, capture_output=True, text=True)
     short_mb, long_mb = map(int, done.stdout.split())
-    slab_mb = 105 * 32 * 96 * 96 * bytes_each >> 20
+    slab_mb = 105 * 32 * 80 * 80 * bytes_each >> 20
     blocks_mb = 3 * 64 + 40  # finished rows, with those of the sink, and what one patch needs
     assert short_mb < slab_mb + blocks_mb
     assert long_mb < slab_mb + blocks_mb
-    assert long_mb - short_mb < 40, "96 more rows: their outputs would be 370 MB, as labels they are 2 MB"
+    # The allocator may keep one block of finished rows (64 MB) more or less; 192 more rows of outputs would be 516 MB, in
+    # half precision 258 MB, and as labels they are 2 MB.
+    assert long_mb - short_mb < 64

@@ -245,6 +245,26 @@ def test_deterministic_runs_put_everything_back() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.parametrize("works", [True, False])
+def test_a_network_that_cannot_be_compiled_runs_as_it_is(works: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(network: Any) -> Any:
+        def call(x: torch.Tensor) -> torch.Tensor:
+            if works:
+                return torch.as_tensor(network(x))
+            raise torch._dynamo.exc.TorchDynamoException("no C++ compiler")
+
+        return call
+
+    import torch._dynamo.exc
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    networks, image = small_networks(1), image_of(16, 16, 16)
+    got, record = outputs_of(networks, image, Windows((8, 8, 8)), Request(device="cpu", compile=True))
+    np.testing.assert_array_equal(got, outputs_of(networks, image, Windows((8, 8, 8)))[0])
+    assert record.compiled == works
+    assert len(record.notes) == (0 if works else 1)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_gives_the_outputs_of_the_cpu() -> None:

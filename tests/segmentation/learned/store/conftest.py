@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +14,6 @@ pytest.importorskip("monai")
 pytest.importorskip("safetensors.torch")
 
 # importlib mode leaves the folders of tests out of the path; the sets of models lie in the one above
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 @pytest.fixture(scope="session")
