@@ -19,6 +19,7 @@ BUILTIN_METHODS: dict[str, str] = {
     "watershed": "medseg.segmentation.classical.watershed:watershed",
     "body-composition": "medseg.segmentation.classical.body_composition:body_composition",
     "model": "medseg.segmentation.learned.model:model",
+    "prompt": "medseg.segmentation.learned.prompt.method:prompt",
     # postprocess
     "keep-largest": "medseg.postprocessing.components:keep_largest",
     "remove-small": "medseg.postprocessing.components:remove_small",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.errors import IncompatibleModelError
-from medseg.segmentation.learned.dependencies import import_safetensors
+from medseg.segmentation.learned.network import load_network
 from medseg.segmentation.learned.networks.table import rules_of
 from medseg.segmentation.learned.trained import ModelIdentity
 
@@ -78,16 +78,9 @@ def _of_medseg(model: MedsegModel) -> SourceNetwork:
         "overlap": about.overlap,
         "mirror_axes": about.mirror_axes,
     }
-    weights = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in _tensors(model.folder.read_weights(0)).items()
-    }
+    weights = dict(load_network(model.folder).state_dict())
     outputs = tuple(segment.label for segment in model.segments)
     return SourceNetwork(model.identity, about.network.name, about.network.arguments, weights, outputs, entries)
-
-
-def _tensors(content: bytes) -> dict[str, Any]:
-    loaded: dict[str, Any] = import_safetensors().load(content)
-    return loaded
 
 
 def _of_nnunet(model: NnunetModel) -> SourceNetwork:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import ModelError
 from medseg.segmentation.learned.dependencies import import_torch
 from medseg.segmentation.learned.device import resolve_device
+from medseg.segmentation.learned.networks.host_memory import kept_host_memory
 from medseg.training.augment import PatchRecipe
 from medseg.training.batches import BatchSource, prefetched
 from medseg.training.checkpoint import CHECKPOINT_FILE, digest_of, remove_leftovers
@@ -104,7 +105,7 @@ def train_fold(
     owner = {"plan": plan.digest(), "fold": settings.fold, "cases": [case.id for case in cases], "processes": settings.group.world}
     if start_weights is not None:
         owner["start"] = f"{digest_of(start_weights)}, {settings.frozen_steps} frozen steps"
-    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[target] if target.type == "cuda" else []), kept_host_memory():
         network = build_training_network(plan, settings.fold)
         if start_weights is not None:
             load_partly(network, start_weights)

@@ -43,19 +43,17 @@ def build_training_network(plan: TrainingPlan, fold: int) -> torch.nn.Module:
 
 
 def inference_weights(plan: TrainingPlan, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the weights under every name inference knows them by; those of the lower outputs are left out.
+    """Return the weights inference needs, each once and without those of the lower outputs.
 
-    A module that stands at two places of a network (DynUNet's blocks) has two names for one weight.
+    A module that stands at two places of a network (DynUNet's blocks) has two names for one weight: one is enough, see
+    `segmentation.learned.network.fill`.
     """
     network = build(plan.network.name, inference_arguments(plan))
     names: dict[int, list[str]] = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
         names.setdefault(id(tensor), []).append(name)
-    found: dict[str, Any] = {}
-    for aliases in names.values():
-        source = next(name for name in aliases if name in weights)
-        found.update(dict.fromkeys(aliases, weights[source]))
-    return found
+    sources = [next(name for name in aliases if name in weights) for aliases in names.values()]
+    return {name: weights[name] for name in sources}
 
 
 def outputs_of(network: Any, images: torch.Tensor, lower: int) -> list[torch.Tensor]:

@@ -237,6 +237,7 @@ class TrainingPlan(_Entry):
             "patch_multiple": self.patch_multiple,
             "overlap": self.overlap,
             "mirror_axes": list(self.mirror_axes),
+            "mirroring": bool(self.mirror_axes),
             "segments": [described(Segment(number, label)).to_dict() for number, label in sorted(self.labels.items())],
             "licence": dict(self.licence),
             "intended_use": self.intended_use,

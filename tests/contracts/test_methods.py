@@ -40,6 +40,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "watershed": {"seeds": [CORNER]},
     "body-composition": {},
     "model": {"force": True},
+    "prompt": {"points": [CORNER]},
     "keep-largest": {},
     "remove-small": {},
     "fill-holes": {},

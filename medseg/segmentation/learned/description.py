@@ -114,8 +114,9 @@ class ModelDescription(_Entry):
     `channels` of the input by name; output channel 0 is background, channel n is the n-th of `segments`. `alignment`
     says whether oblique scans are turned to the patient axes ("patient") or kept on their own axes ("grid").
     `background` is the intensity outside the scan (none: the least of the volume). `mirror_axes` are the axes 0, 1, 2
-    along which the network may be mirrored. `patch_multiple` is what each extent of the input must be a multiple of.
-    `normalisation` is one rule for all channels or one for each; several `weights` are folds, whose outputs are averaged.
+    along which the network may be mirrored, `mirroring` whether that is usual. `patch_multiple` is what each extent of the
+    input must be a multiple of. `normalisation` is one rule for all channels or one for each; several `weights` are folds,
+    whose outputs are averaged.
     """
 
     schema_: Literal["medseg.model/1"] = Field(alias="schema")
@@ -134,6 +135,7 @@ class ModelDescription(_Entry):
     patch_multiple: Size = 16
     overlap: float = Field(ge=0, lt=1)
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
+    mirroring: bool = False
     segments: tuple[SegmentEntry, ...] = Field(min_length=1)
     weights: WeightsEntry | Annotated[tuple[WeightsEntry, ...], Field(min_length=1, max_length=64)]
     licence: LicenceEntry

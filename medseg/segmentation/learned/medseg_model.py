@@ -108,7 +108,8 @@ class MedsegModel:
         return folds
 
     def _is_mirrored(self, request: Request) -> bool:
-        wanted = bool(request.mirroring) or request.uncertainty == "mirror"
+        usual = self.folder.description.mirroring
+        wanted = (usual if request.mirroring is None else request.mirroring) or request.uncertainty == "mirror"
         if wanted and not self.folder.description.mirror_axes:
             raise IncompatibleModelError(
                 f"model {self.identity.name!r} was not trained for mirroring (left and right differ): leave it off"

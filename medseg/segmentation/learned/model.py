@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from medseg.core.errors import IncompatibleModelError
@@ -16,6 +17,7 @@ from medseg.method.param import Field, MethodParams
 from medseg.method.settings import RunSettings
 from medseg.segmentation.learned.dependencies import versions
 from medseg.segmentation.learned.loading import open_model
+from medseg.segmentation.learned.store import default_store, find_installed
 from medseg.segmentation.learned.trained import ModelIdentity, Outcome, Request
 
 DEFAULT_MODEL = "ct-phantom"
@@ -46,6 +48,12 @@ class ModelParams(MethodParams):
     compiled: bool = Field(
         False, description="Compile the network first (torch.compile): minutes of preparation, for many scans of one model"
     )
+    backend: Literal["torch", "openvino"] = Field(
+        "torch", description="What runs the network; openvino (its own extra) is faster on many CPUs, a few border voxels may differ"
+    )
+    trust_bundle: str | None = Field(
+        None, description="SHA-256 of a MONAI bundle whose own code may run; only for a bundle you have read (medseg models info shows it)"
+    )
 
 
 @method("model", stage=Stage.SEGMENT, reference=_REFERENCE, several=True)
@@ -59,8 +67,8 @@ def model(volume: Volume | Sequence[Volume], params: ModelParams, settings: RunS
     its children; MissingDependencyError without the extra `learned`.
     """
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
-    trained = open_model(params.model)
-    identity = trained.identity
+    trained = open_model(params.model, settings.model_folders, trusted_sha256=params.trust_bundle)
+    identity = _as_installed(params.model, trained.identity, settings)
     check_count(volumes, identity)
     findings = check_modality(volumes, identity, force=params.force)
     outcome = trained.segment(volumes, _request(params, settings))
@@ -102,6 +110,15 @@ def check_modality(volumes: Sequence[Volume], identity: ModelIdentity, *, force:
     return findings
 
 
+def _as_installed(name: str, identity: ModelIdentity, settings: RunSettings) -> ModelIdentity:
+    """The model under the licence and intended use that were agreed to when it was installed."""
+    folders = (default_store(),) if settings.model_folders is None else settings.model_folders
+    installed = find_installed(name, folders)
+    if installed is None:
+        return identity
+    return replace(identity, licence=installed.identity.licence, intended_use=installed.identity.intended_use)
+
+
 def _request(params: ModelParams, settings: RunSettings) -> Request:
     return Request(
         device=settings.device,
@@ -112,6 +129,7 @@ def _request(params: ModelParams, settings: RunSettings) -> Request:
         deterministic=params.deterministic,
         precision=params.precision,
         compile=params.compiled,
+        backend=params.backend,
         progress=settings.progress,
     )
 
@@ -129,7 +147,7 @@ def _provenance(identity: ModelIdentity, params: ModelParams, outcome: Outcome) 
     device, notes = str(record.pop("device", "cpu")), tuple(record.pop("notes", ()))
     return Provenance(
         versions=versions(),
-        steps=(StepRecord("model", Stage.SEGMENT.value, {**params.model_dump(), "model": identity.name}, _REFERENCE),),
+        steps=(StepRecord("model", Stage.SEGMENT.value, {**params.model_dump(), "model": identity.name}, _reference(identity)),),
         model={
             "name": identity.name,
             "version": identity.version,
@@ -143,3 +161,11 @@ def _provenance(identity: ModelIdentity, params: ModelParams, outcome: Outcome) 
         device=device,
         notes=notes,
     )
+
+
+def _reference(identity: ModelIdentity) -> str:
+    if identity.kind != "nnunet":
+        return _REFERENCE
+    from medseg.segmentation.learned.nnunet.model import REFERENCE
+
+    return REFERENCE

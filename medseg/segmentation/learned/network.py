@@ -62,7 +62,7 @@ def fill_from_bytes(network: torch.nn.Module, content: bytes, where: str) -> tor
 def fill(network: torch.nn.Module, weights: Mapping[str, torch.Tensor], where: str) -> torch.nn.Module:
     """Give a network its weights, as float32, without copying what already is; return it.
 
-    nnU-Net's second names for the same weights are taken for what they are. Raises IncompatibleModelError where a name
+    Second names for the same weights (nnU-Net's, DynUNet's) may be there or not. Raises IncompatibleModelError where a name
     or shape differs (the first five are named), or a weight is not finite; `where` begins the message.
     """
     torch = import_torch()
@@ -118,7 +118,16 @@ def _sides(shape: tuple[int, int, int]) -> str:
 def _by_one_name(network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     from medseg.segmentation.learned.networks.unet import EncoderDecoder, without_duplicates
 
-    return without_duplicates(weights) if isinstance(network, EncoderDecoder) else dict(weights)
+    given = without_duplicates(weights) if isinstance(network, EncoderDecoder) else dict(weights)
+    # Modules that stand at two places of a network (MONAI's DynUNet) may be stored once, under either name.
+    places: dict[int, list[str]] = {}
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        places.setdefault(id(tensor), []).append(name)
+    for names in places.values():
+        known = next((name for name in names if name in given), None)
+        if known is not None:
+            given |= {name: given[known] for name in names if name not in given}
+    return given
 
 
 def _differences(expected: dict[str, Any], got: dict[str, Any]) -> list[str]:

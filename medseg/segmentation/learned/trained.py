@@ -49,6 +49,7 @@ class Request:
     deterministic: bool = False
     precision: Precision = "auto"
     compile: bool = False
+    backend: Literal["torch", "openvino"] = "torch"
     memory_mb: int | None = None
     progress: Progress = no_progress
 

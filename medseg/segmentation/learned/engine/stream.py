@@ -19,12 +19,14 @@ from medseg.core.errors import InputError
 from medseg.segmentation.learned.dependencies import import_torch
 from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.engine.accumulate import Slab, slab_axis
+from medseg.segmentation.learned.engine.backend import with_backend
 from medseg.segmentation.learned.engine.forward import Forward, Network
 from medseg.segmentation.learned.engine.ladder import Rung, climb_down
 from medseg.segmentation.learned.engine.precision import determinism, resolve_precision
 from medseg.segmentation.learned.engine.sinks import Sink
 from medseg.segmentation.learned.engine.skipping import ConstantPatches
 from medseg.segmentation.learned.engine.windows import Shape, Windows, padding, window_starts, window_weights
+from medseg.segmentation.learned.networks.host_memory import kept_host_memory
 from medseg.segmentation.learned.trained import Request
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class EngineRecord:
     slab_axis: int
     deterministic: bool = False
     compiled: bool = False
+    backend: str = "torch"
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,7 +90,7 @@ def run(
     if len(pass_sinks) not in (0, len(networks), len(networks) * len(windows.mirrors())):
         raise ValueError(f"{len(pass_sinks)} sinks for {len(networks)} networks and {len(windows.mirrors())} mirrored passes")
     first = Rung(device, windows.for_shape(tensor.shape[1:]))
-    with determinism(request.deterministic):
+    with determinism(request.deterministic), kept_host_memory():
         course, rung, notes = climb_down(
             lambda rung: _Course(networks, tensor, rung, request).run(sink, pass_sinks), first, may_use_cpu=request.device == "auto"
         )
@@ -103,6 +106,7 @@ def run(
         slab_axis=course.axis,
         deterministic=request.deterministic,
         compiled=course.forward.compiled,
+        backend=request.backend,
         notes=notes if course.forward.compiled or not request.compile else (*notes, _NOT_COMPILED),
     )
 
@@ -113,7 +117,9 @@ class _Course:
     def __init__(self, networks: Sequence[Network], image: torch.Tensor, rung: Rung, request: Request) -> None:
         torch = import_torch()
         self.windows, self.request, self.rung = rung.windows, request, rung
-        self.forward = Forward(networks, rung.device, resolve_precision(request, rung.device), compiled=request.compile)
+        precision = resolve_precision(request, rung.device)
+        networks = with_backend(networks, request.backend, rung.device, precision)
+        self.forward = Forward(networks, rung.device, precision, compiled=request.compile and request.backend == "torch")
         self.mirrors = rung.windows.mirrors()
         self.shape: Shape = (image.shape[1], image.shape[2], image.shape[3])
         missing = padding(self.shape, self.windows.patch_size)

@@ -2,7 +2,8 @@
 
 A click does not say how large a structure is, so cubes of several sizes are looked at and the surest answer counts. The
 cube is then fitted: it grows where the mask touches a face that has scan behind it, and shrinks where the mask fills little
-of it. A last look at finer voxels, with the mask found so far, draws the border.
+of it. The first click alone decides so far. A last look at finer voxels, with the mask found so far and all clicks, corrects
+it and draws the border: so the network was trained.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class ClickSegmenter:
 
     def segment(self, volume: Volume, prompts: Prompts, progress: Progress = no_progress) -> Clicked:
         """Return the mask of the structure that the prompts point at; see the head of this module."""
+        every, prompts = prompts, replace(prompts, inside_mm=prompts.inside_mm[:1], outside_mm=prompts.outside_mm[:0])
         first = self._first_looks(volume.geometry, prompts)
         most = len(first) + MOST_LOOKS + 1
         seen: list[_Seen] = []
@@ -105,14 +107,14 @@ class ClickSegmenter:
             best = self._see(volume, look_on, prompts)
             seen.append(best)
             progress("looking", len(seen), most)
-        fine = self._fine_look(best, volume.geometry, prompts)
+        fine = self._fine_look(best, volume.geometry, every)
         if fine is not None:
             probability = Volume(_probability(best.logits).T, best.look)
-            best = self._see(volume, fine, prompts, np.clip(read_region(probability, fine), 0, 1))
+            best = self._see(volume, fine, every, np.clip(read_region(probability, fine), 0, 1))
             seen.append(best)
         progress("looking", most, most)
         looks = tuple((one.look.shape[0], one.look.spacing_mm[0]) for one in seen)
-        return Clicked(_on_scan(best.logits, best.look, volume.geometry, prompts), looks, str(self.device))
+        return Clicked(_on_scan(best.logits, best.look, volume.geometry, every), looks, str(self.device))
 
     def _see(self, volume: Volume, look: Geometry, prompts: Prompts, previous: FloatArray | None = None) -> _Seen:
         logits = self._logits(volume, look, prompts, previous)
@@ -170,7 +172,8 @@ class ClickSegmenter:
             return None
         low, high = held
         spacing = _limited(float((high - low).max()) / (_FINE_FILL * _FINE_VOXELS), geometry)
-        if spacing > seen.look.spacing_mm[0] * _FINE_GAIN:
+        corrects = len(prompts.inside_mm) + len(prompts.outside_mm) > 1
+        if spacing > seen.look.spacing_mm[0] * _FINE_GAIN and not corrects:
             return None
         return region_at((low + high) / 2, spacing, _FINE_VOXELS)
 
