@@ -60,7 +60,7 @@ def plan_table(plan: TrainingPlan, seconds_per_step: float | None, device: str) 
     table = _table(f"Plan of {plan.name}", "", "")
     rules = ", ".join(rule.kind for rule in plan.normalisation)
     mirrored = ", ".join("ijk"[axis] for axis in plan.mirror_axes) or "none (left and right differ)"
-    filters = plan.network.arguments.get("filters")
+    filters = plan.network.arguments.get("features_per_stage", plan.network.arguments.get("filters"))
     network = f"{plan.network.name}, {len(filters)} levels, {filters[0]} to {filters[-1]} features" if filters else plan.network.name
     table.add_row("spacing", f"{_times(plan.spacing_mm)} mm, {plan.orientation}, intensities {rules}")
     table.add_row("patch", f"{_times(plan.patch_size)} voxels, {plan.batch_size} a step")

@@ -46,7 +46,7 @@ _SECTIONS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("patch_size", "voxels the network sees at once; a multiple of the product of the strides along each axis"),
             ("batch_size", "patches per step; halve it when memory runs out"),
-            ("network", "class of MONAI and its arguments; kernels and strides are in the order k, j, i; filters: features per level"),
+            ("network", "name and arguments as in docs/models.md; kernels and strides are in the order k, j, i"),
             ("deep_supervision", "lower levels that get a loss of their own while training"),
             ("mirror_axes", "axes that may be mirrored; leave 0 out where left and right have labels of their own"),
             ("overlap", "of neighbouring patches when the model is used"),

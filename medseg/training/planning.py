@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from medseg.training.dataset import Dataset
 from medseg.training.fingerprint import CaseFacts, Fingerprint
-from medseg.training.plan import SCHEMA, TrainingPlan, model_name
+from medseg.training.plan import SCHEMA, Augmentation, TrainingPlan, model_name
 
 ORIENTATION = "RAS"
 LEAST_DEEPEST = 4  # voxels along an axis at the deepest level
@@ -34,7 +34,11 @@ _LARGEST_GPU_PATCH = 192**3
 _LARGEST_CPU_PATCH = 80**3  # on a CPU time ends before memory does
 _GPU_VOXELS_PER_STEP = 2 * 128**3
 _NAMED_LABELS = 8
-_CPU_STEPS, _GPU_STEPS, _WARMUP_STEPS = 2500, 30_000, 50
+_CPU_STEPS, _GPU_STEPS, _WARMUP_STEPS = 3000, 30_000, 50
+_CPU_FEATURES, _GPU_FEATURES = (16, 64), (32, 320)  # of the finest level, and the most of any
+_FEW_STEPS = 10_000  # a short training learns more from scans that look like scans: fewer changes, no turning upside down
+_FEW_STEPS_SHARE = 0.5
+_LEAST_COVER = 0.85  # a patch is rounded down where it still covers this share of the scan
 _SIDES = re.compile(r"(?:^|[^a-z])(left|right|lh|rh|lt|rt|l|r)(?:[^a-z]|$)|^(?:left|right)|(?:left|right)$")
 
 
@@ -72,14 +76,16 @@ def make_plan(
 ) -> TrainingPlan:
     """Return the plan for a dataset on a device ("cpu", "cuda", ...) with that much memory.
 
-    Without `steps` a fold has 2500 on a CPU and 30 000 on a GPU; `with_steps` changes them. There are never more folds than
-    cases. The plan covers every label that dataset.json names, found or not.
+    Without `steps` a fold has 3000 on a CPU and 30 000 on a GPU; `with_steps` changes them. Below 10 000 steps scans are
+    changed half as often and mirrored from left to right only. There are never more folds than cases. The plan covers every
+    label that dataset.json names, found or not.
     """
     budget = Budget(device.partition(":")[0], memory_mb)
     on_gpu = budget.device != "cpu"
     spacing = target_spacing_mm(fingerprint.cases)
     shape = median_shape(fingerprint.cases, spacing)
-    features, most = (32, 320) if on_gpu else (16, 256)
+    features, most = _GPU_FEATURES if on_gpu else _CPU_FEATURES
+    steps = steps or (_GPU_STEPS if on_gpu else _CPU_STEPS)
     patch, topology = patch_and_topology(shape, spacing, features, most, budget)
     filters = level_features(len(topology.strides), features, most)
     outputs = len(dataset.labels) + 1
@@ -99,9 +105,10 @@ def make_plan(
         "normalisation": _normalisation(dataset, fingerprint),
         "patch_size": tuple(int(size) for size in patch),
         "batch_size": batch,
-        "network": {"name": "DynUNet", "arguments": _dynunet(topology, filters, len(dataset.channels), outputs)},
+        "network": {"name": "PlainConvUNet", "arguments": _plain_conv_unet(topology, filters, len(dataset.channels), outputs)},
         "deep_supervision": max(0, levels - 2),
-        "mirror_axes": _mirror_axes(dataset.labels.values()),
+        "mirror_axes": _mirror_axes(dataset.labels.values(), steps),
+        "augmentation": _augmentation(steps),
         "optimiser": {"name": "adamw", "learning_rate": 1e-3 if on_gpu else 3e-3, "weight_decay": 1e-2},
         "ema_decay": 0.999 if on_gpu else 0.998,
         "folds": max(1, min(folds, len(fingerprint.cases))),
@@ -112,7 +119,7 @@ def make_plan(
             "Not a medical device; look at every result."
         ),
     }
-    return with_steps(TrainingPlan(**entries), steps or (_GPU_STEPS if on_gpu else _CPU_STEPS))
+    return with_steps(TrainingPlan(**entries), steps)
 
 
 def with_steps(plan: TrainingPlan, steps: int, time_budget_minutes: float | None = None) -> TrainingPlan:
@@ -218,7 +225,7 @@ def has_side(label: str) -> bool:
 
 
 def _rounded(size: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.int64], Topology]:
-    """The least patch (i,j,k) that covers `size` and is a multiple of its network's strides; shallower where that would be wasteful."""
+    """The least patch (i,j,k) that (nearly) covers `size`, a multiple of its network's strides; shallower where that would be wasteful."""
     patch, topology = _covering(size, spacing, MOST_LEVELS)
     for levels in range(MOST_LEVELS - 1, _LEAST_LEVELS - 1, -1):
         if (patch <= _MOST_PADDING * np.ceil(size)).all():
@@ -230,7 +237,8 @@ def _rounded(size: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64]) ->
 def _covering(size: npt.NDArray[np.float64], spacing: npt.NDArray[np.float64], levels: int) -> tuple[npt.NDArray[np.int64], Topology]:
     topology = topology_of(np.ceil(size), spacing, levels)
     multiple = int(topology.multiples.max())
-    return (np.ceil(size / multiple) * multiple).astype(np.int64), topology
+    smaller = np.floor(size / multiple) * multiple
+    return np.where(smaller >= _LEAST_COVER * size, smaller, np.ceil(size / multiple) * multiple).astype(np.int64), topology
 
 
 def _batch_size(patch: npt.NDArray[np.int64], topology: Topology, filters: Sequence[int], dataset_voxels: float, budget: Budget) -> int:
@@ -243,18 +251,32 @@ def _batch_size(patch: npt.NDArray[np.int64], topology: Topology, filters: Seque
     return max(2, batch) if memory_needed_mb(patch, topology, filters, 2) <= budget.memory_mb else 1
 
 
-def _dynunet(topology: Topology, filters: Sequence[int], channels: int, outputs: int) -> dict[str, Any]:
-    strides = [list(reversed(stride)) for stride in topology.strides]
+def _plain_conv_unet(topology: Topology, filters: Sequence[int], channels: int, outputs: int) -> dict[str, Any]:
+    levels = len(topology.strides)
     return {
-        "spatial_dims": 3,
-        "in_channels": channels,
-        "out_channels": outputs,
-        "kernel_size": [list(reversed(kernel)) for kernel in topology.kernels],
-        "strides": strides,
-        "upsample_kernel_size": strides[1:],
-        "filters": list(filters),
-        "norm_name": ["INSTANCE", {"affine": True}],
+        "input_channels": channels,
+        "n_stages": levels,
+        "features_per_stage": list(filters),
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [list(reversed(kernel)) for kernel in topology.kernels],
+        "strides": [list(reversed(stride)) for stride in topology.strides],
+        "n_conv_per_stage": [2] * levels,
+        "num_classes": outputs,
+        "n_conv_per_stage_decoder": [2] * (levels - 1),
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
     }
+
+
+def _augmentation(steps: int) -> Augmentation:
+    usual = Augmentation()
+    if steps >= _FEW_STEPS:
+        return usual
+    chances = ("rotation", "scaling", "noise", "smoothing", "brightness", "contrast", "low_resolution", "gamma")
+    return usual.model_copy(update={name: getattr(usual, name) * _FEW_STEPS_SHARE for name in chances})
 
 
 def _normalisation(dataset: Dataset, fingerprint: Fingerprint) -> list[dict[str, Any]]:
@@ -266,9 +288,10 @@ def _normalisation(dataset: Dataset, fingerprint: Fingerprint) -> list[dict[str,
     return rules if any(rule != rules[0] for rule in rules) else rules[:1]
 
 
-def _mirror_axes(labels: Any) -> tuple[int, ...]:
+def _mirror_axes(labels: Iterable[str], steps: int) -> tuple[int, ...]:
     side = next(axis for axis, code in enumerate(ORIENTATION) if code in "RL")
-    return tuple(axis for axis in range(3) if axis != side or not any(has_side(label) for label in labels))
+    axes = (side,) if steps < _FEW_STEPS else (0, 1, 2)
+    return tuple(axis for axis in axes if axis != side or not any(has_side(label) for label in labels))
 
 
 def _licence(dataset: Dataset) -> dict[str, str]:

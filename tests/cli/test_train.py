@@ -65,11 +65,11 @@ def test_plan_only_then_an_edited_plan_is_trained(dataset: Path, tmp_path: Path)
     model = tmp_path / "model"
     result = call(dataset, "-o", model, "--plan-only", "--device", "cpu", "--folds", 2)
     assert result.exit_code == 0
-    for part in ("cases", "16×16×16", "label 1 box", "DynUNet, 3 levels", "s a step on cpu", "plan.yaml is written"):
+    for part in ("cases", "16×16×16", "label 1 box", "PlainConvUNet, 3 levels", "s a step on cpu", "plan.yaml is written"):
         assert part in " ".join(result.stdout.split()), part
     assert sorted(path.name for path in model.iterdir()) == ["fingerprint.json", "plan.yaml"]
     text = (model / "plan.yaml").read_text()
-    (model / "plan.yaml").write_text(text.replace("steps: 2500", "steps: 4").replace("warmup_steps: 50", "warmup_steps: 0"))
+    (model / "plan.yaml").write_text(text.replace("steps: 3000", "steps: 4").replace("warmup_steps: 50", "warmup_steps: 0"))
     done = document(dataset, "-o", model, "--fold", 1)
     assert done["resumed"]
     assert (done["plan"]["schedule"]["steps"], [fold["fold"] for fold in done["folds"]]) == (4, [1])
@@ -125,7 +125,7 @@ def test_bad_cases_stop_the_run_or_are_left_out(dataset: Path, tmp_path: Path) -
     assert not (tmp_path / "model").exists()
     found = document(dataset, "-o", tmp_path / "model", "--plan-only", "--skip-bad")
     assert found["dataset"] == {"name": "Boxes", "cases": 5, "left_out": {"b2": ["missing file imagesTr/b2.nii.gz"]}}
-    again = document(dataset, "-o", tmp_path / "model", "--steps", 2500, "--plan-only")
+    again = document(dataset, "-o", tmp_path / "model", "--steps", 3000, "--plan-only")
     assert (again["resumed"], again["dataset"]["cases"]) == (True, 5)
 
 
@@ -188,8 +188,8 @@ def test_finetuning_keeps_network_and_known_labels_and_runs_do_not_mix(dataset: 
     assert result.exit_code == 0
     assert "output channels kept: background, box" in result.stdout
     before, after = (yaml.safe_load((folder / "plan.yaml").read_text()) for folder in (first, second))
-    assert after["network"]["arguments"]["filters"] == before["network"]["arguments"]["filters"]
-    assert after["network"]["arguments"]["out_channels"] == 3
+    assert after["network"]["arguments"]["features_per_stage"] == before["network"]["arguments"]["features_per_stage"]
+    assert after["network"]["arguments"]["num_classes"] == 3
     assert after["optimiser"]["learning_rate"] == pytest.approx(before["optimiser"]["learning_rate"] / 10)
     assert json.loads((second / "finetune.json").read_text())["source"]["name"] == "boxes"
     with pytest.raises(OutputExistsError, match="go on with `medseg finetune`"):

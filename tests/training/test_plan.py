@@ -39,11 +39,12 @@ def test_hippocampus_on_a_cpu_is_the_plan_that_was_found_to_work(shared_data: Pa
     dataset = read_dataset(shared_data / "msd_task04_hippocampus")
     dataset = dataset.without({case.id: ("not in this test",) for case in dataset.cases[40:]})
     plan = make_plan(dataset, take_fingerprint(dataset), memory_mb=8000, device="cpu")
-    assert (plan.name, plan.spacing_mm, plan.patch_size, plan.batch_size) == ("hippocampus", (1.0, 1.0, 1.0), (40, 56, 40), 2)
-    assert plan.network.arguments["filters"] == [16, 32, 64, 128]
+    assert (plan.name, plan.spacing_mm, plan.patch_size, plan.batch_size) == ("hippocampus", (1.0, 1.0, 1.0), (32, 48, 32), 2)
+    assert plan.network.arguments["features_per_stage"] == [16, 32, 64, 64]
     assert plan.network.arguments["strides"] == [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]]
     assert [rule.kind for rule in plan.normalisation] == ["z-score"]
-    assert plan.mirror_axes == (0, 1, 2)  # front and back have labels, left and right do not
+    assert plan.mirror_axes == (0,)  # short training: from left to right only
+    assert plan.augmentation.rotation == 0.25
     assert (plan.optimiser.name, plan.optimiser.learning_rate, plan.schedule.power) == ("adamw", 3e-3, 0.9)
     assert plan.licence["data"] == plan.licence["weights"] == "CC-BY-SA-4.0"
 
@@ -54,9 +55,9 @@ def test_thick_slices_get_flat_kernels_and_strides_first_in_network_order() -> N
     assert plan.spacing_mm[:2] == (0.6, 0.6)
     assert plan.spacing_mm[2] == pytest.approx(np.percentile([4.0] * 9 + [3.0], 10))
     arguments = plan.network.arguments
-    assert arguments["kernel_size"][0] == [1, 3, 3]  # (k, j, i): the slices lie along k
+    assert arguments["kernel_sizes"][0] == [1, 3, 3]  # (k, j, i): the slices lie along k
     assert arguments["strides"][1] == [1, 2, 2]
-    assert arguments["kernel_size"][-1] == [3, 3, 3]
+    assert arguments["kernel_sizes"][-1] == [3, 3, 3]
     k, j, i = np.prod(arguments["strides"], axis=0)
     assert i == j > k
     assert all(size % plan.patch_multiple == 0 for size in plan.patch_size)
@@ -96,6 +97,20 @@ def test_sides_forbid_mirroring_from_left_to_right_only() -> None:
     assert plan.mirror_axes == (1, 2)
 
 
+def test_a_long_training_turns_scans_along_every_axis_and_changes_them_more() -> None:
+    cases = facts((64, 64, 64), (1.0, 1.0, 1.0))
+    long, short = planned(cases, steps=20_000), planned(cases, steps=2000)
+    assert long.mirror_axes == (0, 1, 2)
+    assert short.mirror_axes == (0,)
+    assert planned(cases, steps=2000, labels={1: "kidney_left"}).mirror_axes == ()
+    assert long.augmentation.noise == 2 * short.augmentation.noise
+
+
+def test_a_patch_is_rounded_down_only_where_it_still_covers_the_scan() -> None:
+    assert planned(facts((35, 50, 36), (1.0, 1.0, 1.0)), device="cpu").patch_size == (32, 48, 32)
+    assert planned(facts((29, 50, 36), (1.0, 1.0, 1.0)), device="cpu").patch_size[0] == 32
+
+
 def test_never_more_folds_than_cases() -> None:
     assert planned(facts((64, 64, 64), (1.0, 1.0, 1.0), count=3)).folds == 3
 
@@ -109,13 +124,13 @@ def test_odd_shapes_have_a_network_that_divides_their_patch(shape: tuple[int, in
 @pytest.mark.parametrize("shape", [(20, 24, 18), (40, 40, 6)])
 def test_the_planned_network_can_be_built_and_keeps_the_patch(shape: tuple[int, int, int]) -> None:
     torch = pytest.importorskip("torch")
-    from monai.networks.nets import DynUNet
+    from medseg.segmentation.learned.networks.registry import build
 
     plan = planned(facts(shape, (1.0, 1.0, 4.0)), device="cpu", labels={1: "a", 2: "b"})
-    network = DynUNet(**plan.network.arguments, deep_supervision=plan.deep_supervision > 0, deep_supr_num=max(1, plan.deep_supervision))
+    network = build(plan.network.name, plan.network.arguments, device="cpu")
     with torch.inference_mode():
         k_j_i = plan.patch_size[::-1]
-        assert network.eval()(torch.zeros(1, 1, *k_j_i)).shape == (1, 3, *k_j_i)
+        assert network(torch.zeros(1, 1, *k_j_i)).shape == (1, 3, *k_j_i)
 
 
 def test_topology_stops_at_four_voxels() -> None:
@@ -174,7 +189,7 @@ def test_a_wrong_edit_is_named(changes: dict, message: str) -> None:
 def test_what_follows_from_channels_and_labels_may_be_left_out_of_the_network() -> None:
     plan = planned(facts((64, 64, 64), (1.0, 1.0, 1.0)), channels=("CT", "PET"))
     entries = plan.to_dict()
-    for name in ("spatial_dims", "in_channels", "out_channels"):
+    for name in ("input_channels", "num_classes"):
         del entries["network"]["arguments"][name]
     assert parse_plan(entries) == plan
 
