@@ -25,8 +25,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One worker a core, a file at a time to each; torch with one thread a worker, else they wait for one another.
 test: check
-	$(BIN)/python -m pytest -m 'not slow and not gpu' --doctest-modules medseg tests docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu' --doctest-modules medseg tests docs
 
 # The slow rest; make test-all is everything.
 test-slow: $(READY)

@@ -26,14 +26,16 @@ def list_(store: str | None, terminal: Terminal) -> None:
     from rich.table import Table
 
     from medseg.cli.models_card import megabytes, plain
-    from medseg.segmentation.learned.store.card import described_card, installed_card
-    from medseg.segmentation.learned.store.find import list_models
+    from medseg.segmentation.learned.store.card import card_of, described_card, installed_card
+    from medseg.segmentation.learned.store.find import list_models, list_prompt_models
     from medseg.segmentation.learned.store.installed import find_broken, list_installed
 
     place = store_of(store)
     cards = {model.name: installed_card(model) for model in list_installed([place])}
     for model in list_models([place]):
         cards.setdefault(model.description.name, described_card(model))
+    for folder in list_prompt_models([place]):
+        cards.setdefault(folder.name, card_of(folder))
     broken = find_broken([place])
     table = Table("model", "kind", "what it does", "segments", "licence of the weights", "MB", header_style="bold")
     for name, card in sorted(cards.items()):

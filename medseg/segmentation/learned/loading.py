@@ -22,7 +22,8 @@ def open_model(
 
     A folder with `model.json` is a medseg model or an nnU-Net model converted to safetensors, one with `plans.json` and
     `dataset.json` (or a `DatasetNNN_…` around such folders) an nnU-Net model, one with `configs/metadata.json` (or
-    Auto3DSeg's `configs/hyper_parameters.yaml`) a MONAI bundle; a single `.ts` file is TorchScript. Nothing in a model is
+    Auto3DSeg's `configs/hyper_parameters.yaml`) a MONAI bundle; a single `.ts` file is TorchScript. One with `click.json` or `vista3d.json`
+    (or VISTA3D's bundle) only answers prompts, see the method `prompt`. Nothing in a model is
     executed to find out; a bundle whose files hash to `trusted_sha256` may run its own code later. Raises
     ModelNotFoundError, UnsafeModelError, IncompatibleModelError, ChecksumError.
 
@@ -47,6 +48,11 @@ def _of_other_origin(path: Path, trusted_sha256: str | None) -> TrainedModel | N
         from medseg.segmentation.learned.nnunet.converted import is_converted, open_converted
 
         return open_converted(path) if is_converted(path) else None
+    from medseg.segmentation.learned.prompt.loading import prompt_model_in
+
+    asked = prompt_model_in(path)
+    if asked is not None:
+        return asked
     if path.suffix == ".ts" or any((path / "configs" / name).is_file() for name in _BUNDLE_FILES):
         from medseg.segmentation.learned.bundle.model import BundleModel
 

@@ -23,7 +23,7 @@ from medseg.method.settings import Progress, no_progress
 from medseg.segmentation.learned.dependencies import import_torch
 from medseg.segmentation.learned.prompt.channels import CHANNELS, RegionPrompts, make_channels
 from medseg.segmentation.learned.prompt.description import ClickDescription
-from medseg.segmentation.learned.prompt.loading import PromptModel, fill
+from medseg.segmentation.learned.prompt.loading import PromptModel
 from medseg.segmentation.learned.prompt.prompts import Prompts
 from medseg.segmentation.learned.prompt.region import paint, read_mask, read_region, region_at
 
@@ -79,16 +79,12 @@ class ClickSegmenter:
 
     def __init__(self, model: PromptModel, device: torch.device) -> None:
         torch = import_torch()
-        from medseg.segmentation.learned.prompt.click_network import ClickNetwork
-
         description = model.description
         if not isinstance(description, ClickDescription) or description.channels != CHANNELS:
             raise IncompatibleModelError(f"model {description.name!r} was trained on other prompts than this version of medseg draws")
-        with torch.device("meta"):
-            network = ClickNetwork(**description.network.arguments.model_dump())
         self.size = description.region_voxels
         self.device = device
-        self.network = fill(network, model.weights(), description.name).to(device, memory_format=torch.channels_last_3d)
+        self.network = model.network().to(device, memory_format=torch.channels_last_3d)
 
     def segment(self, volume: Volume, prompts: Prompts, progress: Progress = no_progress) -> Clicked:
         """Return the mask of the structure that the prompts point at; see the head of this module."""

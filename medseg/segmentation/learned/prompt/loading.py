@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pydantic
 
 from medseg.core.errors import ChecksumError, IncompatibleModelError, ModelNotFoundError, UnsafeModelError
-from medseg.segmentation.learned.dependencies import import_safetensors, import_torch
+from medseg.core.segment import Segment
+from medseg.core.volume import Volume
+from medseg.segmentation.learned.dependencies import import_networks, import_safetensors, import_torch
 from medseg.segmentation.learned.description import MODEL_NAME
 from medseg.segmentation.learned.prompt.description import ADAPTER, ClickDescription, VistaDescription
 from medseg.segmentation.learned.prompt.vista3d_bundle import describe_bundle, is_vista_bundle
 from medseg.segmentation.learned.store import builtin_folder, default_store, find_installed, load_checkpoint
+from medseg.segmentation.learned.trained import ModelIdentity, Outcome, Request
 
 if TYPE_CHECKING:
     import torch
@@ -31,11 +34,61 @@ _NAMED_DIFFERENCES = 5
 
 @dataclass(frozen=True)
 class PromptModel:
-    """A folder with a checked description; its weights are not yet read. `checkpoint` is that of a MONAI bundle."""
+    """A folder with a checked description; its weights are not yet read. `checkpoint` is that of a MONAI bundle.
+
+    It has what every `TrainedModel` has, so that the store can keep it, but answers prompts only.
+    """
 
     path: Path
     description: ClickDescription | VistaDescription
     checkpoint: Path | None = None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which model it is."""
+        about = self.description
+        is_click = isinstance(about, ClickDescription)
+        return ModelIdentity(
+            name=about.name,
+            version=about.version,
+            title=about.title,
+            kind=about.kind,
+            sha256=about.weights.sha256,
+            licence=about.licence.model_dump(),
+            intended_use=about.intended_use,
+            modality="" if is_click else "CT",
+            channels=("CT or MR",) if is_click else ("CT",),
+        )
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """The structures it knows by name; none for one that is asked by clicks alone."""
+        about = self.description
+        if isinstance(about, ClickDescription):
+            return ()
+        return tuple(Segment(number, label) for number, label in sorted(about.classes.items()))
+
+    def network(self) -> Any:
+        """Return the network with its weights, on the CPU; raises IncompatibleModelError where they do not fit."""
+        torch = import_torch()
+        about = self.description
+        if isinstance(about, ClickDescription):
+            from medseg.segmentation.learned.prompt.click_network import ClickNetwork
+
+            with torch.device("meta"):
+                network = ClickNetwork(**about.network.arguments.model_dump())
+        else:
+            from medseg.segmentation.learned.prompt.vista3d_network import build_vista
+
+            import_networks()
+            network = build_vista(about.network.arguments)
+        return fill(network, self.weights(), about.name)
+
+    def segment(self, volumes: tuple[Volume, ...], request: Request) -> Outcome:
+        """Raise IncompatibleModelError: without prompts there is nothing to answer."""
+        raise IncompatibleModelError(
+            f"model {self.description.name!r} answers prompts: medseg segment prompt SCAN -o OUT --point R,A,S --model {self.path.name}"
+        )
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Return the tensors (floating ones as float32) after comparing size and SHA-256 with the description.
@@ -75,8 +128,10 @@ class PromptModel:
         return content
 
 
-def find_prompt_model(name_or_path: str | os.PathLike[str], folders: Iterable[Path] = ()) -> PromptModel:
+def find_prompt_model(name_or_path: str | os.PathLike[str], folders: Iterable[Path] | None = None) -> PromptModel:
     """Return a promptable model by name (in `folders`, then among the built-in ones) or by the path of its folder.
+
+    `folders` None: the store of this user.
 
     Raises ModelNotFoundError, IncompatibleModelError, UnsafeModelError.
 
@@ -84,20 +139,26 @@ def find_prompt_model(name_or_path: str | os.PathLike[str], folders: Iterable[Pa
     'click'
     """
     text = os.fspath(name_or_path)
-    roots = (*folders, default_store(), builtin_folder())
+    roots = (*((default_store(),) if folders is None else folders), builtin_folder())
     installed = find_installed(text, roots)
     places = [root / text for root in roots] if MODEL_NAME.fullmatch(text) else []
     for folder in (*((installed.root,) if installed is not None else ()), *places, Path(text)):
-        for file in FILES.values():
-            if (folder / file).is_file():
-                return read_prompt_folder(folder, file)
-        if is_vista_bundle(folder):
-            return PromptModel(folder, *describe_bundle(folder))
+        found = prompt_model_in(folder)
+        if found is not None:
+            return found
     known = ", ".join(sorted({file.parent.name for root in roots for name in FILES.values() for file in root.glob(f"*/{name}")})) or "none"
     raise ModelNotFoundError(
         f"no promptable model is called {text!r} and no folder with {' or '.join(FILES.values())} lies there; known: {known}. "
         "Models that need no prompt run with the method `model`"
     )
+
+
+def prompt_model_in(folder: Path) -> PromptModel | None:
+    """Return the promptable model in a folder, None where there is none; raises as `find_prompt_model`."""
+    for file in FILES.values():
+        if (folder / file).is_file():
+            return read_prompt_folder(folder, file)
+    return PromptModel(folder, *describe_bundle(folder)) if is_vista_bundle(folder) else None
 
 
 def read_prompt_folder(folder: Path, file: str) -> PromptModel:

@@ -64,7 +64,7 @@ def prompt(volume: Volume, params: PromptParams, settings: RunSettings) -> Label
     >>> int(found.array[20, 20, 20]), int(found.array[0, 0, 0])
     (1, 0)
     """
-    model = find_prompt_model(params.model)
+    model = find_prompt_model(params.model, settings.model_folders)
     prompts = check_prompts(volume.geometry, params.points, params.background_points, params.box_corners, params.previous)
     if isinstance(model.description, ClickDescription):
         return _clicked(volume, params, prompts, model, settings)

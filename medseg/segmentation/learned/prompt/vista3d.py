@@ -22,7 +22,7 @@ from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.engine.stream import run
 from medseg.segmentation.learned.engine.windows import Windows
 from medseg.segmentation.learned.prompt.description import VistaDescription
-from medseg.segmentation.learned.prompt.loading import PromptModel, fill
+from medseg.segmentation.learned.prompt.loading import PromptModel
 from medseg.segmentation.learned.prompt.prompts import Prompts
 from medseg.segmentation.learned.trained import Request
 
@@ -97,21 +97,13 @@ def class_numbers(structures: tuple[str, ...], description: VistaDescription) ->
     return numbers
 
 
-def load_vista(model: PromptModel) -> Any:
-    """Return the network with its weights on the CPU."""
-    import_torch(), import_networks()
-    from medseg.segmentation.learned.prompt.vista3d_network import build_vista
-
-    return fill(build_vista(_description(model).network.arguments), model.weights(), model.description.name)
-
-
 def _by_classes(
     image: npt.NDArray[np.float32], numbers: list[int], model: PromptModel, settings: RunSettings
 ) -> tuple[Any, str, tuple[str, ...]]:
     from medseg.segmentation.learned.prompt.vista3d_network import ClassFeatures, ClassSink, class_embeddings
 
     description = _description(model)
-    network = load_vista(model)
+    network = model.network()
     labels = np.zeros(image.shape, smallest_unsigned(max(numbers)))
     sink = ClassSink(class_embeddings(network, numbers), numbers, labels)
     windows = replace(Windows.monai(description.patch_size, overlap=description.overlap, gaussian=True), padding="replicate")
@@ -127,7 +119,7 @@ def _by_points(
 
     description = _description(model)
     device = resolve_device(settings.device)
-    network = load_vista(model).to(device)
+    network = model.network().to(device)
     points = plan.target.world_to_index(np.concatenate([prompts.inside_mm, prompts.outside_mm]))
     kinds = np.array([1] * len(prompts.inside_mm) + [0] * len(prompts.outside_mm))
     number = numbers[0] if numbers else None

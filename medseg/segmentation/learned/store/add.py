@@ -194,7 +194,7 @@ def _inner_place(source: Path) -> Path:
     source = source.resolve()
     if not source.is_dir():
         return Path()
-    if kind_of(source) == "medseg":
+    if kind_of(source) in ("medseg", "prompt"):
         return Path()
     in_dataset = kind_of(source) == "nnunet" and _DATASET.match(source.parent.name)
     return Path(source.parent.name, source.name) if in_dataset else Path(source.name)

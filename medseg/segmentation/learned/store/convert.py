@@ -67,6 +67,8 @@ def _write(path: Path, work: Path, name: str | None, licence: Mapping[str, str],
         from medseg.segmentation.learned.nnunet.converted import convert_nnunet
 
         convert_nnunet(path, work, name=name, licence=licence, intended_use=intended_use)
+    elif kind == "prompt":
+        raise IncompatibleModelError(f"{path} answers prompts and is in medseg's own form already: use it as it is")
     else:
         raise IncompatibleModelError(
             f"{path} is a MONAI bundle or a TorchScript program: how it prepares a scan is a program of its own, which model.json has "

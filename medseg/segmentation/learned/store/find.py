@@ -17,6 +17,7 @@ import pydantic
 from medseg.core.errors import ChecksumError, IncompatibleModelError, ModelNotFoundError, UnsafeModelError
 from medseg.segmentation.learned.description import MODEL_NAME, SCHEMA, ModelDescription
 from medseg.segmentation.learned.store.installed import ENTRY_FILE, find_installed, list_installed, read_installed
+from medseg.segmentation.learned.store.sniff import PROMPT_FILES
 
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -73,7 +74,7 @@ def locate_model(name_or_path: str | os.PathLike[str], folders: Iterable[Path] =
         return installed.root
     if MODEL_NAME.fullmatch(text):
         for root in (*stores, builtin_folder()):
-            if (root / text / DESCRIPTION_FILE).is_file():
+            if any((root / text / file).is_file() for file in (DESCRIPTION_FILE, *PROMPT_FILES)):
                 return root / text
     path = Path(text)
     if path.name == DESCRIPTION_FILE and path.is_file():
@@ -124,6 +125,13 @@ def list_models(folders: Iterable[Path] = ()) -> list[ModelFolder]:
                 continue
             found.setdefault(model.description.name, model)
     return [found[name] for name in sorted(found)]
+
+
+def list_prompt_models(folders: Iterable[Path] = ()) -> list[Path]:
+    """Return the folders of the models that answer prompts, below `folders` and among the built-in ones, not those installed."""
+    roots = (*folders, builtin_folder())
+    found = {file.parent for root in roots for name in PROMPT_FILES for file in root.glob(f"*/{name}")}
+    return sorted(folder for folder in found if not (folder / ENTRY_FILE).exists())
 
 
 def builtin_folder() -> Path:

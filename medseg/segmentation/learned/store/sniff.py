@@ -9,6 +9,8 @@ from pathlib import Path
 
 from medseg.core.errors import IncompatibleModelError
 
+PROMPT_FILES = ("click.json", "vista3d.json")
+
 _DEEPEST = 4
 _PREFERRED = ("3d_fullres", "3d_cascade_fullres", "3d_lowres")
 
@@ -22,9 +24,11 @@ class Found:
 
 
 def kind_of(folder: Path) -> str:
-    """Return "medseg", "nnunet", "monai-bundle", or "" for a folder that is no model itself."""
+    """Return "medseg", "prompt", "nnunet", "monai-bundle", or "" for a folder that is no model itself."""
     if (folder / "model.json").is_file():
         return "medseg"
+    if any((folder / name).is_file() for name in PROMPT_FILES):
+        return "prompt"
     if (folder / "plans.json").is_file() and (folder / "dataset.json").is_file():
         return "nnunet"
     if (folder / "configs" / "metadata.json").is_file():
@@ -56,7 +60,8 @@ def find_root(folder: Path, configuration: str | None = None) -> Found:
         raise IncompatibleModelError(f"there are {len(found)} models ({names}): add them one by one, or choose with --configuration")
     if not found:
         raise IncompatibleModelError(
-            "there is no model: medseg takes folders with model.json, nnU-Net v2 folders with plans.json, dataset.json and fold_0, "
+            "there is no model: medseg takes folders with model.json, click.json or vista3d.json, nnU-Net v2 folders with "
+            "plans.json, dataset.json and fold_0, "
             f"and MONAI bundles with configs/metadata.json. Found instead: {_listing(folder)}"
         )
     return found[0]

@@ -16,6 +16,7 @@ from medseg.segmentation.learned.trained import ModelIdentity
 
 _WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 _BUNDLE = "monai-bundle"
+_PROMPTED = ("click", "vista3d")
 _NEVER_READ = (".pkl", ".pickle", ".joblib", ".dill", ".npy", ".npz", ".so", ".dll", ".dylib", ".pyd", ".pyc", ".exe")
 _TRAINING_STATE = ("optimizer_state", "optimizer", "optimizer_state_dict", "grad_scaler_state", "scheduler", "logging")
 
@@ -66,6 +67,8 @@ def _fill_networks(model: Any, root: Path) -> None:
         for stage in model.stages:
             for fold in stage.folds:
                 stage.network(fold)
+    elif model.identity.kind in _PROMPTED:
+        model.network()
     elif model.identity.kind == _BUNDLE:
         _check_finite(model.load().state_dict(), "the bundle's network")
 

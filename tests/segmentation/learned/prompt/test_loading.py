@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from medseg.core.errors import ChecksumError, IncompatibleModelError, ModelNotFoundError, UnsafeModelError
+from medseg.segmentation.learned.loading import open_model
 from medseg.segmentation.learned.prompt.description import ClickDescription, VistaDescription
 from medseg.segmentation.learned.prompt.loading import find_prompt_model
-from medseg.segmentation.learned.prompt.vista3d import class_numbers, load_vista
+from medseg.segmentation.learned.prompt.vista3d import class_numbers
+from medseg.segmentation.learned.trained import Request
 
 torch = pytest.importorskip("torch")
 safetensors = pytest.importorskip("safetensors.torch")
@@ -108,7 +110,7 @@ def test_a_bundle_of_the_model_zoo_is_read_as_data(vista: Any, tmp_path: Path) -
     assert class_numbers(("Kidney", "liver"), model.description) == [14, 5, 1]
     assert set(model.weights()) == set(vista.state_dict())
     with pytest.raises(IncompatibleModelError, match="do not fit"):  # the small one is not the published network
-        load_vista(model)
+        model.network()
 
 
 def test_a_bundle_without_weights_or_sense_is_refused(tmp_path: Path) -> None:
@@ -132,3 +134,24 @@ def test_a_bundle_that_wants_to_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"x": Call()}, folder / "models" / "model.pt")
     with pytest.raises(UnsafeModelError):
         find_prompt_model(folder).weights()
+
+
+def test_the_store_lists_shows_and_keeps_it(tmp_path):
+    from medseg.segmentation.learned.store.add import Request as AddRequest
+    from medseg.segmentation.learned.store.add import staged
+    from medseg.segmentation.learned.store.card import card_of
+    from medseg.segmentation.learned.store.find import list_prompt_models
+
+    assert [folder.name for folder in list_prompt_models()] == ["click-3d"]
+    card = card_of("click-3d")
+    assert (card.identity.kind, card.segments) == ("click", ())
+    assert card.identity.sha256 == find_prompt_model("click-3d").description.weights.sha256
+    with staged(AddRequest(str(find_prompt_model("click-3d").path)), tmp_path) as model:
+        model.install("my-click", {"code": "Apache-2.0", "weights": "Apache-2.0", "data": "see card"}, "tests")
+    assert tmp_path in find_prompt_model("my-click", [tmp_path]).path.parents
+
+
+def test_without_prompts_it_says_how_to_ask():
+    model = open_model("click-3d")
+    with pytest.raises(IncompatibleModelError, match="medseg segment prompt"):
+        model.segment((), Request())

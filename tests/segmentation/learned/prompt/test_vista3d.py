@@ -21,7 +21,6 @@ from medseg.segmentation.learned.engine.windows import Windows
 from medseg.segmentation.learned.prompt.description import VistaArguments
 from medseg.segmentation.learned.prompt.loading import find_prompt_model
 from medseg.segmentation.learned.prompt.method import PromptParams, prompt
-from medseg.segmentation.learned.prompt.vista3d import load_vista
 from medseg.segmentation.learned.trained import Request
 
 torch = pytest.importorskip("torch")
@@ -195,7 +194,7 @@ def test_weights_that_do_not_fit_are_named(vista_folder: Callable[..., Path]) ->
     """The first differing tensors stand in the message."""
     folder = vista_folder(network={"name": "vista3d132", "arguments": {"encoder_embed_dim": 16, "blocks_down": [1, 1, 1]}})
     with pytest.raises(IncompatibleModelError, match="has shape"):
-        load_vista(find_prompt_model(folder))
+        find_prompt_model(folder).network()
 
 
 @pytest.mark.slow
