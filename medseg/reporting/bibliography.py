@@ -147,6 +147,11 @@ WORKS: tuple[Entry, ...] = (
              "Psychological Methods", 1996, "10.1037/1082-989X.1.1.30", volume="1", pages="30--46"),
     _article("tejani2024claim", "Tejani, Ali S. and others", "Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 update",
              "Radiology: Artificial Intelligence", 2024, "10.1148/ryai.240300", volume="6", pages="e240300"),
+    _article("wang2019deepigeos", "Wang, Guotai and others",
+             "DeepIGeoS: a deep interactive geodesic framework for medical image segmentation",
+             "IEEE Transactions on Pattern Analysis and Machine Intelligence", 2019, "10.1109/TPAMI.2018.2840695", volume="41", pages="1559--1572"),
+    Entry("he2024vista3d", "misc", "He, Yufan and others", "VISTA3D: a unified segmentation foundation model for 3D medical imaging", 2024,
+          "10.48550/arXiv.2406.05285", {"note": "arXiv:2406.05285"}),
     Entry("vallieres2015sts", "misc", "Vallières, Martin and Freeman, Carolyn R. and Skamene, Sonia R. and El Naqa, Issam",
           "A radiomics model from joint FDG-PET and MRI texture features for the prediction of lung metastases in soft-tissue sarcomas of the "
           "extremities", 2015, "10.7937/K9/TCIA.2015.7GO2GSKS", {"note": "Data set, The Cancer Imaging Archive"}),

@@ -47,7 +47,7 @@ def split(ids: Sequence[str], folds: int, seed: int) -> Split:
 
     One fold trains on every case and validates on none. Raises ParameterError for more folds than cases.
 
-    >>> [sorted(validation) for _, validation in split(["a", "b", "c"], 3, seed=0)]
+    >>> sorted(validation for _, validation in split(["a", "b", "c"], 3, seed=0))
     [['a'], ['b'], ['c']]
     """
     names = sorted(ids)

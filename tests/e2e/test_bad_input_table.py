@@ -40,6 +40,7 @@ from bad_run_checks import (
     damaged_weights,
     decoding,
     ended,
+    half_downloads,
     no_output,
     not_finite,
     other_channels,
@@ -62,7 +63,6 @@ class Row:
 
 
 BATCH = "medseg batch does not exist yet"
-REGISTRY = "the download of models does not exist yet"
 NUMBERS = ("0\\0", "", "-1\\-1", "nan\\nan", "1,0\\1,0")  # each as it stands in the file
 ROWS = (
     Row(
@@ -129,7 +129,7 @@ ROWS = (
     Row(37, "weights of another network", copy_of_model, other_names),
     Row(38, "a model of other channels", copy_of_model, other_channels),
     Row(39, "a model of another number of labels", copy_of_model, other_segments),
-    Row(40, "no network, half a download", nothing, not_yet(REGISTRY)),
+    Row(40, "no network, half a download", copy_of_model, half_downloads),
     Row(41, "too little memory on the device", nothing, not_yet("needs a CUDA device that is full")),
     Row(42, "a device that is lost", nothing, not_yet(f"workers that start again: {BATCH}")),
     Row(43, "a network that gives NaN", copy_of_model, not_finite),

@@ -10,8 +10,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,49 @@ def not_finite(bench: Bench, model: Path) -> None:
 
     bench.patch.setattr(module, "load_network", lambda _: Broken(1, 10, 1))
     with_model(bench, model, "not finite")
+
+
+class _CutOnce(BaseHTTPRequestHandler):
+    """Serves one file; the first answer ends in its middle."""
+
+    content = b""
+    answers = 0
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(kind.content) - 1}/{len(kind.content)}")
+        self.send_header("Content-Length", str(len(kind.content) - start))
+        self.end_headers()
+        kind.answers += 1
+        self.wfile.write(kind.content[start : len(kind.content) // 2 if kind.answers == 1 else None])
+
+
+def half_downloads(bench: Bench, model: Path) -> None:
+    """A download that is cut goes on where it ended; without a network the error says what to do; nothing half counts."""
+    archive = Path(shutil.make_archive(str(bench.folder / "packed"), "zip", model))
+    _CutOnce.content, _CutOnce.answers = archive.read_bytes(), 0
+    sha256 = hashlib.sha256(_CutOnce.content).hexdigest()
+    store = bench.folder / "store"
+    stated = ("--licence", "Apache-2.0", "--intended-use", "tests", "--accept-licence", "--name", "fetched", "--store", store)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _CutOnce) as server:
+        url = f"http://127.0.0.1:{server.server_address[1]}/packed.zip"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        code, _, text = bench.cli("models", "add", url, "--sha256", "0" * 64, *stated)
+        assert (code, "SHA-256" in text, (store / "fetched").exists()) == (4, True, False), text
+        _CutOnce.answers = 0
+        code, _, text = bench.cli("models", "add", url, "--sha256", sha256, *stated)
+        assert (code, _CutOnce.answers, (store / "fetched").is_dir()) == (0, 2, True), text
+        server.shutdown()
+    other = ("--licence", "Apache-2.0", "--intended-use", "tests", "--accept-licence", "--name", "other", "--store", bench.folder / "empty")
+    for option, says in (((), "Without a network: fetch the file on another machine"), (("--offline",), "--offline")):
+        code, _, text = bench.cli("models", "add", url, "--sha256", sha256, *option, *other)
+        assert (code, says in text, (bench.folder / "empty" / "other").exists()) == (4, True, False), text
 
 
 DECODER = """
