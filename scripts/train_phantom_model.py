@@ -136,7 +136,8 @@ def train(options: argparse.Namespace, device: torch.device) -> tuple[torch.nn.M
     }
     if options.start_from is not None:
         before = read_folder(options.start_from).description
-        summary["started_from"] = {"sha256": before.weights.sha256, **{k: v for k, v in before.training.items() if k != "validation"}}
+        hashes = [entry.sha256 for entry in before.fold_weights]
+        summary["started_from"] = {"sha256": hashes, **{k: v for k, v in before.training.items() if k != "validation"}}
     return average, summary
 
 

@@ -100,5 +100,17 @@ def remove(name: str, store: str | None, yes: bool, terminal: Terminal) -> None:
     terminal.document({"schema": "medseg.model-removed/1", "name": name, "folder": str(Path(folder))})
 
 
+@models.command("hash")
+@click.argument("bundle", type=click.Path(exists=True))
+@speaking
+def hash_(bundle: str, terminal: Terminal) -> None:
+    """Print the SHA-256 of a whole MONAI BUNDLE, which --trust-bundle asks for; read its code before you use it."""
+    from medseg.segmentation.learned.bundle.trust import bundle_sha256
+
+    digest = bundle_sha256(Path(bundle))
+    terminal.show(digest)
+    terminal.document({"schema": "medseg.bundle-hash/1", "path": bundle, "sha256": digest})
+
+
 models.add_command(add)
 models.add_command(convert)

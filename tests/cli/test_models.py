@@ -280,3 +280,13 @@ def test_the_help_needs_no_torch() -> None:
 
     code = "import sys; from medseg.cli.models import models; sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_hash_that_trust_asks_for_is_printed(models: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from medseg.cli.main import run
+    from medseg.segmentation.learned.bundle.trust import bundle_sha256
+
+    bundle = models.make_bundle(tmp_path)
+    capsys.readouterr()
+    assert run(["models", "hash", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sha256"] == bundle_sha256(bundle)

@@ -6,6 +6,8 @@ import doctest
 import json
 import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,34 +25,18 @@ from medseg.method.schema import describe, parameters_of
 
 ALL = {method.name: method for method in methods()}
 
-# The least that each method must be given, for a scan whose voxel (0,0,0) lies at `CORNER`. A new method needs a row here.
+# The least that each method must be given, and those by whose own intensity a voxel is inside (one without is never inside):
+# in the modules arguments_*.py beside this file. A new method needs a row there.
 CORNER = (3.0, -4.0, 5.0)
-ARGUMENTS: dict[str, dict[str, Any]] = {
-    "reorient": {},
-    "resample": {"spacing_mm": 2.0},
-    "clip": {"lower": 0, "upper": 50},
-    "normalise": {},
-    "gaussian": {},
-    "median": {},
-    "threshold": {"lower": 10},
-    "otsu": {},
-    "multi-otsu": {},
-    "region-growing": {"seeds": [CORNER], "lower": -100, "upper": 200},
-    "confidence-connected": {"seeds": [CORNER]},
-    "watershed": {"seeds": [CORNER]},
-    "body-composition": {},
-    "model": {"force": True},
-    "prompt": {"points": [CORNER]},
-    "keep-largest": {},
-    "remove-small": {},
-    "fill-holes": {},
-    "smooth": {},
-    "snap-to-edges": {"reach_mm": 1.0},
-}
+_MODULES = [import_module(path.stem) for path in sorted(Path(__file__).parent.glob("arguments_*.py"))]
+ARGUMENTS: dict[str, dict[str, Any]] = {name: values for module in _MODULES for name, values in module.ARGUMENTS.items()}
+BY_INTENSITY: set[str] = {name for module in _MODULES for name in getattr(module, "BY_INTENSITY", ())}
 
 
-# Methods whose voxels are inside for their own intensity: a voxel without one is never inside.
-BY_INTENSITY = {"threshold", "otsu", "multi-otsu", "region-growing", "confidence-connected", "watershed"}
+def arguments(name: str, geometry: Geometry | None = None) -> dict[str, Any]:
+    """The least arguments of a method; a callable makes its label map on the grid of the scan."""
+    geometry = geometry or grid((4, 3, 5))
+    return {key: value(geometry) if callable(value) else value for key, value in ARGUMENTS[name].items()}
 
 
 def grid(shape: tuple[int, ...], spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Geometry:
@@ -128,18 +114,18 @@ def test_every_parameter_is_described(name: str) -> None:
 def test_every_default_passes_its_own_limits(name: str) -> None:
     params = ALL[name].params
     strict = type("Strict", (params,), {"model_config": pydantic.ConfigDict(validate_default=True), "__module__": __name__})
-    assert strict(**ARGUMENTS[name])
+    assert strict(**arguments(name))
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_parameters_are_frozen_and_unknown_ones_refused(name: str) -> None:
     method = ALL[name]
-    params = method.build(ARGUMENTS[name])
+    params = method.build(arguments(name))
     for field in type(params).model_fields:
         with pytest.raises(pydantic.ValidationError):
             setattr(params, field, None)
     with pytest.raises(MedsegError, match="no parameter 'tpyo'"):
-        method.build({**ARGUMENTS[name], "tpyo": 1})
+        method.build({**arguments(name), "tpyo": 1})
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -162,7 +148,7 @@ def test_a_poor_scan_gets_a_sensible_answer_or_a_medseg_error(name: str, kind: s
     before = volume.array.copy()
     method = ALL[name]
     try:
-        result = method(volume, method.build(ARGUMENTS[name]))
+        result = method(volume, method.build(arguments(name, volume.geometry)))
     except MedsegError:
         return
     assert np.array_equal(volume.array, before, equal_nan=before.dtype.kind == "f")
@@ -195,7 +181,7 @@ def test_a_poor_label_map_gets_a_sensible_answer(name: str, kind: str) -> None:
     array, segments = POOR_LABEL_MAPS[kind]
     label_map = LabelMap(array, grid(array.shape, (0.7, 1.0, 3.0)), segments)
     method: Method = ALL[name]
-    result = method(label_map, method.build(ARGUMENTS[name]), volume=Volume(array.astype(np.int16), label_map.geometry))
+    result = method(label_map, method.build(arguments(name, label_map.geometry)), volume=Volume(array.astype(np.int16), label_map.geometry))
     assert isinstance(result, LabelMap)
     assert result.geometry == label_map.geometry
     assert result.segments == label_map.segments
