@@ -11,6 +11,7 @@ import numpy as np
 from medseg.core.errors import IncompatibleModelError
 from medseg.kernels.blend import add_weighted, mean_of_sums
 from medseg.segmentation.learned.dependencies import import_torch
+from medseg.segmentation.learned.engine.windows import window_starts
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 def slab_axis(shape: Sequence[int], windows: Windows, *, free: bool = False) -> int:
     """Return the axis along which sums are kept for one patch depth only: the one with the smallest slab.
 
-    Sums in half precision depend on the order of the patches: there the axis is 0, as in nnU-Net, unless `free`.
+    Sums in half precision depend on the order of the patches, in nnU-Net that of their starts: there it is the first axis
+    along which there are several, unless `free`.
     """
     if windows.accumulators == "half-per-fold" and not free:
-        return 0
+        several = [axis for axis, starts in enumerate(window_starts(shape, windows)) if len(starts) > 1]
+        return several[0] if several else 0
     volume = math.prod(shape)
     sizes = [windows.patch_size[axis] * (volume // shape[axis]) for axis in range(3)]
     return sizes.index(min(sizes))
@@ -55,7 +58,7 @@ class Slab:
         weights = self._weights[first : first + outputs.shape[1]]
         total = self._totals[fold if self._half else 0]
         if self._native:
-            add_weighted(_bits(total), np.ascontiguousarray(outputs.numpy()), weights.numpy(), place)
+            add_weighted(_bits(total), outputs.numpy(), weights.numpy(), place)
             return
         box = _box(place, weights.shape)
         if self._half:
@@ -68,10 +71,10 @@ class Slab:
         box = _box(self._place(start), self._weights.shape)
         self._count[box] += (self._weights * times).to(self._count.dtype)
 
-    def mean(self, first: int, stop: int, crop: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Return the weighted mean of the rows `first` to `stop` of the volume within `crop` (start, stop per axis), float32."""
+    def mean(self, first: int, stop: int) -> torch.Tensor:
+        """Return the weighted mean of the rows `first` to `stop` of the volume, float32."""
         torch = import_torch()
-        limits = [(first - self.first, stop - self.first) if axis == self.axis else pair for axis, pair in enumerate(crop)]
+        limits = [(first - self.first, stop - self.first) if axis == self.axis else (0, n) for axis, n in enumerate(self._count.shape)]
         if self._native:
             place, extents = [begin for begin, _ in limits], [end - begin for begin, end in limits]
             values, overflowed = mean_of_sums([_bits(total) for total in self._totals], _bits(self._count), place, extents)

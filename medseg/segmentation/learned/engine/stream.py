@@ -91,9 +91,16 @@ def run(
         raise ValueError(f"{len(pass_sinks)} sinks for {len(networks)} networks and {len(windows.mirrors())} mirrored passes")
     first = Rung(device, windows.for_shape(tensor.shape[1:]))
     with determinism(request.deterministic), kept_host_memory():
-        course, rung, notes = climb_down(
-            lambda rung: _Course(networks, tensor, rung, request).run(sink, pass_sinks), first, may_use_cpu=request.device == "auto"
-        )
+        # within, so that the memory of image and sums is free when what was kept is given back
+        return _run(networks, tensor, first, sink, request, pass_sinks)
+
+
+def _run(
+    networks: Sequence[Network], image: torch.Tensor, first: Rung, sink: Sink, request: Request, pass_sinks: Sequence[Sink]
+) -> EngineRecord:
+    course, rung, notes = climb_down(
+        lambda rung: _Course(networks, image, rung, request).run(sink, pass_sinks), first, may_use_cpu=request.device == "auto"
+    )
     return EngineRecord(
         device=str(rung.device),
         patch_size=rung.windows.patch_size,
@@ -123,7 +130,8 @@ class _Course:
         self.mirrors = rung.windows.mirrors()
         self.shape: Shape = (image.shape[1], image.shape[2], image.shape[3])
         missing = padding(self.shape, self.windows.patch_size)
-        self.crop = [(low, low + n) for (low, _), n in zip(missing, self.shape, strict=True)]
+        # where a patch lies on padding, that part of it is not summed up: along such an axis there is one patch only
+        self.inside = tuple(slice(low, low + n) if low or high else slice(None) for (low, high), n in zip(missing, self.shape, strict=True))
         with torch.inference_mode():
             self.image = _on_device(_padded(image, missing, self.windows), rung.device)
         self.extents: Shape = (self.image.shape[1], self.image.shape[2], self.image.shape[3])
@@ -165,13 +173,13 @@ class _Course:
                 self._begin(self.forward.channels(fold, outputs), sink, pass_sinks)
             if len(self.pass_slabs) > len(self.forward):
                 slab = self.pass_slabs[fold * len(self.mirrors) + mirror]
-                for row, rows in self.forward.rows(fold, outputs):
+                for row, rows in self._rows(fold, outputs):
                     slab.add(0, rows, starts[which], row)
             totals[which] = outputs if totals[which] is None else totals[which].add_(outputs)
         assert self.slab is not None
         for start, total in zip(starts, totals, strict=True):
             mean = total if len(self.mirrors) == 1 else total.div_(len(self.mirrors))
-            for row, rows in self.forward.rows(fold, mean):
+            for row, rows in self._rows(fold, mean):
                 self.slab.add(fold, rows, start, row)
                 if len(self.pass_slabs) == len(self.forward):
                     self.pass_slabs[fold].add(0, rows, start, row)
@@ -201,6 +209,9 @@ class _Course:
             for (which, mirror), outputs in zip(batch, self.forward.outputs(fold, torch.stack(patches)), strict=True):
                 yield which, mirror, outputs.flip([axis + 1 for axis in self.mirrors[mirror]]) if self.mirrors[mirror] else outputs
 
+    def _rows(self, fold: int, outputs: torch.Tensor) -> Iterator[tuple[int, torch.Tensor]]:
+        return self.forward.rows(fold, outputs[(slice(None), *self.inside)])
+
     def _patch(self, start: Shape) -> torch.Tensor:
         box = tuple(slice(begin, begin + size) for begin, size in zip(start, self.windows.patch_size, strict=True))
         return self.image[(slice(None), *box)].to(self.rung.device)
@@ -209,18 +220,18 @@ class _Course:
         """Make the sums once the number of channels is known."""
         torch = import_torch()
         device = torch.device("cpu") if self.rung.sums_on_cpu else self.rung.device
-        weights = torch.from_numpy(window_weights(self.windows))
+        weights = torch.from_numpy(window_weights(self.windows))[self.inside].contiguous()
         half = self.windows.accumulators == "half-per-fold"
         self._check_plan(channels, 2 * len(self.forward) if half else 4, len(pass_sinks))
-        self.slab = Slab(channels, self.extents, self.axis, weights, folds=len(self.forward) if half else 1, half=half, device=device)
-        self.pass_slabs = [Slab(channels, self.extents, self.axis, weights, device=device) for _ in pass_sinks]
+        self.slab = Slab(channels, self.shape, self.axis, weights, folds=len(self.forward) if half else 1, half=half, device=device)
+        self.pass_slabs = [Slab(channels, self.shape, self.axis, weights, device=device) for _ in pass_sinks]
         for one in (sink, *pass_sinks):
             one.begin(channels, self.shape, self.axis, device)
 
     def _check_plan(self, channels: int, bytes_each: int, passes: int) -> None:
         """Raise MemoryError where the sums would need more than the request allows: the next attempt needs less."""
-        plane = math.prod(n for axis, n in enumerate(self.extents) if axis != self.axis)
-        needed = self.windows.patch_size[self.axis] * plane * (channels * (bytes_each + 4 * passes) + bytes_each)
+        plane = math.prod(n for axis, n in enumerate(self.shape) if axis != self.axis)
+        needed = min(self.windows.patch_size[self.axis], self.shape[self.axis]) * plane * (channels * (bytes_each + 4 * passes) + bytes_each)
         if self.request.memory_mb is not None and needed > self.request.memory_mb << 20:
             raise MemoryError(f"the sums need {needed >> 20} MB, {self.request.memory_mb} MB are allowed")
 
@@ -236,13 +247,12 @@ class _Course:
     def _push(self, layer: int, following: int, sink: Sink, pass_sinks: Sequence[Sink]) -> None:
         """Hand on the rows from `layer` to `following`, which no later patch touches."""
         assert self.slab is not None
-        begin, end = self.crop[self.axis]
-        first, stop = max(layer, begin), min(following, end)
+        stop = min(following, self.shape[self.axis])
         row_bytes = 4 * self.slab.channels * math.prod(n for axis, n in enumerate(self.shape) if axis != self.axis)
         step = max(1, _ROWS_BYTES // row_bytes)
-        for row in range(first, stop, step):
+        for row in range(layer, stop, step):
             for slab, one in zip((self.slab, *self.pass_slabs), (sink, *pass_sinks), strict=True):
-                one.push(slab.mean(row, min(row + step, stop), self.crop))
+                one.push(slab.mean(row, min(row + step, stop)))
         if following < self.extents[self.axis]:
             for slab in (self.slab, *self.pass_slabs):
                 slab.advance(following)
