@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from harness import Case, Run, main
 from inputs import block_labels
 from scipy import ndimage
+from skimage import measure
 
 from medseg.kernels.overlap import overlap_counts
 from medseg.kernels.statistics import label_statistics
@@ -16,6 +17,38 @@ from medseg.kernels.statistics import label_statistics
 
 def close_to(first: Any, second: Any) -> float:
     return float(np.isclose(np.asarray(first), np.asarray(second), rtol=1e-9).mean())
+
+
+def table(ct: np.ndarray) -> dict[str, Run]:
+    """Volume, mean, deviation, least and greatest intensity, centroid and box of every label, one flat row of numbers."""
+    labels = block_labels(ct)
+    image, map_ = sitk.GetImageFromArray(ct), sitk.GetImageFromArray(labels)
+    numbers = np.unique(labels)[1:].tolist()
+
+    def ours() -> np.ndarray:
+        found = label_statistics(labels, ct)
+        sample = found.std * np.sqrt(found.voxels / (found.voxels - 1))
+        columns = [found.voxels, found.mean, sample, found.minimum, found.maximum, *found.centroid.T, *found.first.T, *found.last.T]
+        return np.column_stack(columns).ravel()
+
+    def intensity(perimeter: bool) -> np.ndarray:
+        found = sitk.LabelIntensityStatisticsImageFilter()
+        found.SetComputePerimeter(perimeter)
+        found.Execute(map_, image)
+        rows = []
+        for n in numbers:
+            box = found.GetBoundingBox(n)
+            first = box[2::-1]
+            last = [start + size - 1 for start, size in zip(first, box[:2:-1], strict=True)]
+            values = (found.GetNumberOfPixels(n), found.GetMean(n), found.GetStandardDeviation(n), found.GetMinimum(n), found.GetMaximum(n))
+            rows.append([*values, *found.GetCentroid(n)[::-1], *first, *last])
+        return np.array(rows, float).ravel()
+
+    return {
+        "medseg": ours,
+        "SimpleITK LabelIntensityStatistics": lambda: intensity(True),
+        "SimpleITK LabelIntensityStatistics without perimeters": lambda: intensity(False),
+    }
 
 
 def means(ct: np.ndarray) -> dict[str, Run]:
@@ -28,11 +61,6 @@ def means(ct: np.ndarray) -> dict[str, Run]:
         found.Execute(image, map_)
         return [found.GetMean(number) for number in numbers]
 
-    def intensity() -> list[float]:
-        found = sitk.LabelIntensityStatisticsImageFilter()
-        found.Execute(map_, image)
-        return [found.GetMean(number) for number in numbers]
-
     def scipy() -> np.ndarray:
         found = ndimage.mean(ct, labels, numbers)
         ndimage.standard_deviation(ct, labels, numbers)
@@ -41,10 +69,14 @@ def means(ct: np.ndarray) -> dict[str, Run]:
         ndimage.find_objects(labels)
         return found
 
+    def regionprops() -> np.ndarray:
+        found = measure.regionprops_table(labels, ct, ("area", "intensity_mean", "intensity_max", "intensity_min", "centroid", "bbox"))
+        return np.asarray(found["intensity_mean"])
+
     return {
-        "medseg (sizes, places, boxes, borders, intensities)": lambda: label_statistics(labels, ct).mean,
-        "SimpleITK LabelStatistics": simpleitk,
-        "SimpleITK LabelIntensityStatistics": intensity,
+        "medseg": lambda: label_statistics(labels, ct).mean,
+        "SimpleITK LabelStatistics (no centroids)": simpleitk,
+        "scikit-image regionprops (no deviations)": regionprops,
         "scipy (no centroids)": scipy,
     }
 
@@ -67,7 +99,11 @@ def overlap(ct: np.ndarray) -> dict[str, Run]:
     return {"medseg": ours, "SimpleITK LabelOverlapMeasures": simpleitk}
 
 
-CASES = [Case("statistics of 100 labels", means, close_to), Case("overlap of 100 labels", overlap, close_to)]
+CASES = [
+    Case("statistics of 100 labels", table, close_to),
+    Case("statistics of 100 labels, further peers", means, close_to),
+    Case("overlap of 100 labels", overlap, close_to),
+]
 
 if __name__ == "__main__":
     main(CASES, __file__)

@@ -24,6 +24,7 @@ from medseg.core.volume import Volume
 from medseg.method import catalog
 from medseg.method.method import Method, Stage
 from medseg.method.param import MethodParams
+from medseg.method.schema import parameters_of
 from medseg.method.settings import RunSettings
 
 _AIR_BELOW_HU = -200.0  # every CT with air around the patient has voxels below this
@@ -95,7 +96,28 @@ def load_pipeline(name_or_path: str | Path) -> Pipeline:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as err:
         raise PipelineError(f"the pipeline file {path.name} cannot be read: {err}") from err
-    return parse_pipeline(text, path.name)
+    return _beside(parse_pipeline(text, path.name), path.parent)
+
+
+def _beside(pipeline: Pipeline, folder: Path) -> Pipeline:
+    """Return a pipeline whose label maps, named relative to its file, are found from anywhere."""
+
+    def found(step: Step) -> Step:
+        names = _label_map_parameters(step.method)
+        given = step.parameters.items()
+        moved = {name: str(folder / value) if name in names and isinstance(value, str) else value for name, value in given}
+        return step.model_copy(update={"parameters": moved})
+
+    pre, post = tuple(map(found, pipeline.preprocess)), tuple(map(found, pipeline.postprocess))
+    return pipeline.model_copy(update={"preprocess": pre, "segment": found(pipeline.segment), "postprocess": post})
+
+
+def _label_map_parameters(method_name: str) -> set[str]:
+    """The parameters of a method that take a label map; none where there is no such method (`prepare` says so)."""
+    try:
+        return {info.name for info in parameters_of(catalog.find(method_name).params) if info.kind == "label-map"}
+    except MethodError:
+        return set()
 
 
 def parse_pipeline(text: str, where: str) -> Pipeline:
@@ -117,15 +139,26 @@ def parse_pipeline(text: str, where: str) -> Pipeline:
 
 
 def prepare(pipeline: Pipeline) -> list[tuple[Method, MethodParams]]:
-    """Return every step as a method with checked parameters, before anything is read; raises PipelineError."""
+    """Return every step as a method with checked parameters, before the scan is read; raises PipelineError.
+
+    A parameter that takes a label map is the path of its file there, and is read here.
+    """
     prepared = []
     for stage, step in pipeline.steps():
         try:
             method = catalog.find(step.method, stage)
-            prepared.append((method, method.build(step.parameters)))
-        except MethodError as err:
+            prepared.append((method, method.build(_with_label_maps(step))))
+        except (MethodError, InputError) as err:
             raise PipelineError(f"pipeline {pipeline.name}, step {step.method}: {err}") from err
     return prepared
+
+
+def _with_label_maps(step: Step) -> dict[str, Any]:
+    """Return the parameters of a step with every label map read that is given as a file."""
+    from medseg.io.read import read_label_map
+
+    names = _label_map_parameters(step.method)
+    return {name: read_label_map(value) if name in names and isinstance(value, str) else value for name, value in step.parameters.items()}
 
 
 def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = None, inputs: Sequence[InputRecord] = ()) -> Result:

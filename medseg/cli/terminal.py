@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from medseg.core.finding import Finding
 
+_COMPILING = "compiling kernels, once on this machine (medseg warm does it beforehand)"
 _PIPE_WIDTH = 160
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -82,9 +83,28 @@ class Terminal:
 
     @contextmanager
     def settings(self, device: str = "auto") -> Iterator[RunSettings]:
-        """Yield run settings with a progress bar."""
-        with self.progress() as progress:
+        """Yield run settings with a progress bar; a kernel that is compiled on its first use says so."""
+        with self.progress() as progress, compiling_said(progress):
             yield RunSettings(device=device, progress=progress)
+
+
+@contextmanager
+def compiling_said(progress: Progress) -> Iterator[list[str]]:
+    """Say in the progress line that numba compiles; yield the names of what was compiled, which grows meanwhile."""
+    from numba.core import event
+
+    compiled: list[str] = []
+
+    class Listener(event.Listener):
+        def on_start(self, event: Any) -> None:
+            compiled.append(str(event.data["dispatcher"]))
+            progress(_COMPILING, 0, 1)
+
+        def on_end(self, event: Any) -> None:
+            progress(_COMPILING, 1, 1)
+
+    with event.install_listener("numba:compile", Listener()):
+        yield compiled
 
 
 def speaking(function: F) -> F:

@@ -18,120 +18,168 @@ _BLOCK = 16  # neighbouring columns taken at once: one line of the cache each ti
 
 
 @njit(cache=True, nogil=True)
-def _along_i(mask, origin, inside, step, most, out, start, end):  # type: ignore[no-untyped-def]
-    """Squared distance along i to the nearest voxel that is not inside; ``origin`` is where out begins in the mask."""
-    length = out.shape[2]
+def _along_i(source, inside, step, most, line):  # type: ignore[no-untyped-def]
+    """Squared distance along i to the nearest voxel that is not inside."""
     far = np.inf
-    for k in range(start, end):
-        for j in range(out.shape[1]):
-            source, line = mask[k + origin[0], j + origin[1]], out[k, j]
-            steps = far
-            for i in range(length):
-                steps = steps + 1.0 if (source[i + origin[2]] != 0) == inside else 0.0
-                line[i] = steps
-            steps = far
-            for i in range(length - 1, -1, -1):
-                steps = steps + 1.0 if line[i] != 0 else 0.0
-                nearest = min(steps, np.float64(line[i])) * step
-                line[i] = nearest * nearest if nearest <= most else far
+    steps = far
+    for i in range(line.size):
+        steps = steps + 1.0 if (source[i] != 0) == inside else 0.0
+        line[i] = steps
+    steps = far
+    for i in range(line.size - 1, -1, -1):
+        steps = steps + 1.0 if line[i] != 0 else 0.0
+        nearest = min(steps, np.float64(line[i])) * step
+        line[i] = nearest * nearest if nearest <= most else far
 
 
 @njit(cache=True, nogil=True)
-def _envelope(column, square, halves, centres, begins, out):  # type: ignore[no-untyped-def]
+def _envelope(column, halves, centres, heights, begins, out):  # type: ignore[no-untyped-def]
     """The lower envelope of parabolas (doi:10.4086/toc.2012.v008a019), for each stretch between zeros by itself.
 
-    ``halves[d]`` is 1 / (2 d): a product costs a fifth of a division.
+    ``column`` in squared steps. ``halves[d]`` is 1 / (2 d): a product costs a fifth of a division.
     """
     n = column.size
-    inverse = 1.0 / square
     begin = 0
     while begin < n:
         if column[begin] == 0:
             out[begin] = 0
             begin += 1
             continue
-        end = begin
+        end = begin + 1
         while end < n and column[end] != 0:
             end += 1
         top = -1
         for q in range(max(begin - 1, 0), min(end + 1, n)):
-            height = np.float64(column[q])
+            height = column[q] + np.float64(q * q)
             if height == np.inf:
                 continue
             cross = -np.inf
             while top >= 0:
-                p = centres[top]
-                cross = (height - column[p]) * inverse * halves[q - p] + 0.5 * (q + p)
+                cross = (height - heights[top]) * halves[q - centres[top]]
                 if cross > begins[top]:
                     break
                 top -= 1
             top += 1
-            centres[top] = q
+            centres[top], heights[top] = q, height
             begins[top] = cross if top > 0 else -np.inf
+        if top < 0:
+            for q in range(begin, end):
+                out[q] = np.inf
+            begin = end
+            continue
+        begins[top + 1] = np.inf
         at = 0
         for q in range(begin, end):
-            if top < 0:
-                out[q] = np.inf
-                continue
-            while at < top and begins[at + 1] < q:
+            while begins[at + 1] < q:
                 at += 1
             away = np.float64(q - centres[at])
-            out[q] = away * away * square + column[centres[at]]
+            out[q] = away * away + column[centres[at]]
         begin = end
 
 
 @njit(cache=True, nogil=True)
-def _across(squared, axis, step, most, start, end):  # type: ignore[no-untyped-def]
-    """In place along j (axis 1, slabs of k) or k (axis 0, slabs of j)."""
-    count, length = squared.shape[axis], squared.shape[2]
-    columns = np.empty((_BLOCK, count), np.float32)
-    out = np.empty(count, np.float32)
-    centres, begins = np.empty(count + 1, np.int64), np.empty(count + 1)
+def _tables(count):  # type: ignore[no-untyped-def]
+    """Scratch for columns of that length."""
     halves = np.empty(count + 1)
     for n in range(1, count + 1):
         halves[n] = 0.5 / n
-    limit = most * most
-    for slab in range(start, end):
-        for first in range(0, length, _BLOCK):
-            width = min(_BLOCK, length - first)
-            is_needed = False
-            for n in range(count):
-                line = squared[slab, n] if axis == 1 else squared[n, slab]
-                for m in range(width):
-                    columns[m, n] = line[first + m]
-                    is_needed |= line[first + m] != 0
-            if not is_needed:
-                continue
+    return halves, np.empty(count + 1, np.int64), np.empty(count + 1), np.empty(count + 2)
+
+
+@njit(cache=True, nogil=True)
+def _across(plane, step, most, root, columns, found, tables):  # type: ignore[no-untyped-def]
+    """In place along the first axis of a plane; with ``root`` the distance is written, not its square."""
+    count, length = plane.shape
+    halves, centres, heights, begins = tables
+    square = step * step
+    per_square, limit = 1 / square, most * most
+    for first in range(0, length, _BLOCK):
+        width = min(_BLOCK, length - first)
+        is_needed = False
+        for n in range(count):
+            line = plane[n, first : first + width]
             for m in range(width):
-                column = columns[m]
-                _envelope(column, step * step, halves, centres, begins, out)
-                for n in range(count):
-                    column[n] = out[n] if out[n] <= limit else np.inf
-            for n in range(count):
-                line = squared[slab, n] if axis == 1 else squared[n, slab]
-                for m in range(width):
-                    line[first + m] = columns[m, n]
+                columns[m, n] = line[m] * per_square
+                is_needed |= line[m] != 0
+        if not is_needed:
+            continue
+        for m in range(width):
+            _envelope(columns[m], halves, centres, heights, begins, found[m])
+        for n in range(count):
+            line = plane[n, first : first + width]
+            for m in range(width):
+                value = found[m, n] * square
+                value = value if value <= limit else np.inf
+                line[m] = np.sqrt(value) if root else value
+
+
+@njit(cache=True, nogil=True)
+def _within_planes(mask, origin, inside, spacing, most, out, start, end):  # type: ignore[no-untyped-def]
+    """Along i and j, plane by plane while it is in the cache; ``origin`` is where out begins in the mask."""
+    height = out.shape[1]
+    tables = _tables(height)
+    columns, found = np.empty((_BLOCK, height)), np.empty((_BLOCK, height))
+    for k in range(start, end):
+        for j in range(height):
+            source = mask[k + origin[0], j + origin[1], origin[2] : origin[2] + out.shape[2]]
+            _along_i(source, inside, spacing[2], most, out[k, j])
+        _across(out[k], spacing[1], most, False, columns, found, tables)
+
+
+@njit(cache=True, nogil=True)
+def _between_planes(squared, step, most, root, start, end):  # type: ignore[no-untyped-def]
+    depth = squared.shape[0]
+    tables = _tables(depth)
+    columns, found = np.empty((_BLOCK, depth)), np.empty((_BLOCK, depth))
+    for j in range(start, end):
+        _across(squared[:, j], step, most, root, columns, found, tables)
 
 
 def _squared(
-    mask: NDArray[np.uint8], box: list[tuple[int, int]], inside: bool, spacing: tuple[float, float, float], most: float
+    mask: NDArray[np.uint8],
+    box: list[tuple[int, int]],
+    inside: bool,
+    spacing: tuple[float, float, float],
+    most: float,
+    root: bool = False,
 ) -> NDArray[np.float32]:
-    """Squared distances within a box of the mask, from voxels that are inside (or not) to the nearest other one."""
+    """Squared distances (or, with ``root``, distances) within a box of the mask, from voxels that are inside (or not) to the others."""
     out = np.empty([stop - start for start, stop in box], np.float32)
     origin = tuple(start for start, _ in box)
-    in_slabs(lambda start, end: _along_i(mask, origin, inside, spacing[2], most, out, start, end), out.shape[0])
-    in_slabs(lambda start, end: _across(out, 1, spacing[1], most, start, end), out.shape[0])
-    in_slabs(lambda start, end: _across(out, 0, spacing[0], most, start, end), out.shape[1])
+    in_slabs(lambda start, end: _within_planes(mask, origin, inside, spacing, most, out, start, end), out.shape[0])
+    in_slabs(lambda start, end: _between_planes(out, spacing[0], most, root, start, end), out.shape[1])
     return out
+
+
+@njit(cache=True, nogil=True)
+def _held_slab(mask, planes, rows, columns, start, end):  # type: ignore[no-untyped-def]
+    """Mark the planes, rows and columns that hold a voxel of the mask."""
+    for k in range(start, end):
+        any_k = np.uint8(0)
+        for j in range(mask.shape[1]):
+            line = mask[k, j]
+            any_j = np.uint8(0)
+            for i in range(line.size):
+                any_j |= line[i]
+                columns[i] |= line[i]
+            rows[j] |= any_j
+            any_k |= any_j
+        planes[k] = any_k
 
 
 def _box(mask: NDArray[np.uint8], margin: Sequence[int]) -> list[tuple[int, int]] | None:
     """The bounds of the voxels inside plus a margin, cut at the array; None for an empty mask."""
-    planes = np.flatnonzero(mask.any(axis=(1, 2)))
-    if len(planes) == 0:
+    planes = np.zeros(mask.shape[0], np.uint8)
+
+    def look(start: int, end: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        rows, columns = np.zeros(mask.shape[1], np.uint8), np.zeros(mask.shape[2], np.uint8)
+        _held_slab(mask, planes, rows, columns, start, end)
+        return rows, columns
+
+    parts = in_slabs(look, mask.shape[0])
+    held = [np.flatnonzero(planes), *(np.flatnonzero(np.any([part[n] for part in parts], axis=0)) for n in (0, 1))]
+    if len(held[0]) == 0:
         return None
-    part: NDArray[np.bool_] = np.any(mask[planes[0] : planes[-1] + 1], axis=0)
-    held = [planes, np.flatnonzero(np.any(part, axis=1)), np.flatnonzero(np.any(part, axis=0))]
     bounds = zip(held, margin, mask.shape, strict=True)
     return [(max(int(at[0]) - add, 0), min(int(at[-1]) + 1 + add, length)) for at, add, length in bounds]
 
@@ -145,7 +193,8 @@ def distance_mm(mask: NDArray[Any], spacing_mm: Sequence[float], max_distance_mm
 
     ``mask`` uint8 or bool and ``spacing_mm`` in the order (k, j, i), axes at right angles; the space beyond the array
     counts neither as inside nor as outside. Infinity where the mask fills the array, and where the distance is above
-    ``max_distance_mm`` (which saves time). Exact, as scipy.ndimage.distance_transform_edt.
+    ``max_distance_mm`` (which saves time). Exact, as scipy.ndimage.distance_transform_edt. Memory beyond the mask: the
+    result, 4 bytes a voxel.
 
     >>> distance_mm(np.array([[[0, 1, 1, 1]]], np.uint8), (1, 1, 0.5)).tolist()
     [[[0.0, 0.5, 1.0, 1.5]]]
@@ -159,8 +208,7 @@ def distance_mm(mask: NDArray[Any], spacing_mm: Sequence[float], max_distance_mm
         return np.zeros(inside.shape, np.float32)
     if 2 * np.prod([stop - start for start, stop in box]) > inside.size:
         box = [(0, length) for length in inside.shape]
-    found = _squared(inside, box, True, spacing, most)
-    np.sqrt(found, out=found)
+    found = _squared(inside, box, True, spacing, most, root=True)
     if found.shape == inside.shape:
         return found
     out = np.zeros(inside.shape, np.float32)

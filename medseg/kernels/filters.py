@@ -10,7 +10,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import as_image, spacing_of
+from .median import median
 from .slabs import in_slabs
+
+__all__ = ["gaussian", "gradient_magnitude", "median"]
 
 
 def _half_kernel(sigma: float, truncate: float) -> NDArray[np.float32]:
@@ -99,84 +102,6 @@ def gaussian(image: NDArray[Any], sigma_voxels: Sequence[float], truncate: float
     if along_k.size > 1:
         in_slabs(lambda start, end: _gaussian_across(out, along_k, start, end), image.shape[1])
     return out
-
-
-@njit(cache=True, nogil=True)
-def _median_slab(keys, radius, bits, out, start, end):  # type: ignore[no-untyped-def]
-    """The median bit by bit: the greatest number that at least half of the neighbours reach (all voxels of a line at once)."""
-    depth, height, length = keys.shape
-    side = 2 * radius + 1
-    enough = keys.dtype.type((side * side * side + 1) // 2)
-    rows = np.empty((side * side, length + 2 * radius), keys.dtype)
-    reached, candidate = np.empty(length, keys.dtype), np.empty(length, keys.dtype)
-    one = keys.dtype.type(1)
-    for k in range(start, end):
-        for j in range(height):
-            for n in range(side * side):
-                source = keys[min(max(k + n // side - radius, 0), depth - 1), min(max(j + n % side - radius, 0), height - 1)]
-                row = rows[n]
-                for i in range(radius):
-                    row[i] = source[0]
-                    row[radius + length + i] = source[length - 1]
-                inner = row[radius : radius + length]
-                for i in range(length):
-                    inner[i] = source[i]
-            line = out[k, j]
-            for i in range(length):
-                line[i] = 0
-            for bit in range(bits - 1, -1, -1):
-                step = one << keys.dtype.type(bit)
-                for i in range(length):
-                    candidate[i] = line[i] | step
-                    reached[i] = 0
-                for n in range(side * side):
-                    for shift in range(0, side - 1, 2):
-                        one_row, other = rows[n, shift : shift + length], rows[n, shift + 1 : shift + 1 + length]
-                        for i in range(length):
-                            reached[i] += keys.dtype.type(one_row[i] >= candidate[i]) + keys.dtype.type(other[i] >= candidate[i])
-                    row = rows[n, side - 1 : side - 1 + length]
-                    for i in range(length):
-                        reached[i] += keys.dtype.type(row[i] >= candidate[i])
-                for i in range(length):
-                    line[i] = candidate[i] if reached[i] >= enough else line[i]
-
-
-def _to_keys(image: NDArray[Any]) -> tuple[NDArray[Any], int]:
-    """Unsigned integers in the same order as the values, and how many bits they need."""
-    unsigned = np.dtype(f"u{image.dtype.itemsize}")
-    if image.dtype.kind != "f":
-        lowest = image.min()
-        keys = image.view(unsigned) - lowest.view(unsigned)  # modulo 2**bits: right for signed values too
-        return keys, int(keys.max()).bit_length()
-    bits = image.view(unsigned)
-    top = unsigned.type(1 << (8 * unsigned.itemsize - 1))
-    return np.where(bits & top, ~bits, bits | top), 8 * unsigned.itemsize
-
-
-def _from_keys(keys: NDArray[Any], image: NDArray[Any]) -> NDArray[Any]:
-    if image.dtype.kind != "f":
-        keys += image.min().view(keys.dtype)
-        return keys.view(image.dtype)
-    top = keys.dtype.type(1 << (8 * keys.dtype.itemsize - 1))
-    return np.where(keys & top, keys ^ top, ~keys).view(image.dtype)
-
-
-def median(image: NDArray[Any], radius: int = 1) -> NDArray[Any]:
-    """The exact median of the cube of 2 * radius + 1 voxels around each voxel (radius 1 or 2), in the dtype of the image.
-
-    ``image`` (k, j, i). Equal to SimpleITK's Median. NaN counts as the greatest value.
-
-    >>> median(np.array([[[1, 9, 1]]], np.uint8)).tolist()
-    [[[1, 1, 1]]]
-    """
-    source = as_image(image)
-    if radius not in (1, 2):
-        raise ValueError(f"radius is {radius}; use 1 (27 voxels) or 2 (125 voxels)")
-    keys, bits = _to_keys(source)
-    keys.flags.writeable = False
-    out = np.empty(keys.shape, keys.dtype)
-    in_slabs(lambda start, end: _median_slab(keys, radius, bits, out, start, end), keys.shape[0])
-    return _from_keys(out, source).astype(image.dtype.newbyteorder("="), copy=False)
 
 
 @njit(cache=True, nogil=True)

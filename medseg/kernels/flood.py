@@ -165,12 +165,21 @@ def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, 
     [[[1, 1, 0, 0]]]
     """
     image = as_image(image)
+    found = _flooded(image, seeds, lower, upper, connectivity)
+    out = np.zeros(image.shape, np.uint8)
+    if found is not None:
+        reached = int(found.used[0])
+        in_slabs(lambda begin, finish: _paint(out, found, begin, finish), reached, 16 if reached > _FEW_LINES else 1)
+    return out
+
+
+def _flooded(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: int) -> _Found | None:
+    """The runs that a flood reaches; None where nothing can be."""
     points = _seeds_in(seeds, image.shape)
     neighbours = _neighbour_lines(connectivity)
     limits = limits_as(image.dtype, lower, upper)
-    out = np.zeros(image.shape, np.uint8)
     if limits is None or len(points) == 0:
-        return out
+        return None
     lines = image.shape[0] * image.shape[1]
     if lines > np.iinfo(np.int32).max:
         raise ValueError(f"the image has {lines} lines of voxels, more than 2**31 - 1; work on a part of it")
@@ -187,9 +196,51 @@ def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, 
     )
     while not _grow(image, points, *limits, neighbours, found):
         found = found.with_more_room()
+    return found
+
+
+@njit(cache=True, nogil=True)
+def _run_sums(image, found, centre, begin, finish):  # type: ignore[no-untyped-def]
+    """Count, sum and sum of squares of image - centre over the runs that a flood reached."""
+    start, runs, reached, first, stop, is_inside, _, _ = found
+    height = image.shape[1]
+    count, total, squares = 0, 0.0, 0.0
+    for m in range(begin, finish):
+        line = reached[m]
+        row = image[line // height, line % height]
+        for n in range(start[line], start[line] + runs[line] - 1):
+            if is_inside[n]:
+                count += stop[n] - first[n]
+                for i in range(first[n], stop[n]):
+                    value = np.float64(row[i]) - centre
+                    total += value
+                    squares += value * value
+    return count, total, squares
+
+
+def flood_mean_std(
+    image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: Connectivity = 6, ddof: int = 0
+) -> tuple[float, float]:
+    """Mean and standard deviation over the voxels that ``flood`` gives for the same arguments, without a mask.
+
+    The sum of squares is divided by the number of voxels minus ``ddof``; NaN where there are no more than that.
+
+    >>> flood_mean_std(np.array([[[5, 7, 0, 5]]], np.int16), np.array([[0, 0, 1]]), 4, 8)
+    (6.0, 1.0)
+    """
+    image = as_image(image)
+    found = _flooded(image, seeds, lower, upper, connectivity)
+    if found is None:
+        return float("nan"), float("nan")
+    centre = float(image[tuple(np.atleast_2d(seeds)[0])])
+    centre = centre if np.isfinite(centre) else 0.0
     reached = int(found.used[0])
-    in_slabs(lambda begin, finish: _paint(out, found, begin, finish), reached, 16 if reached > _FEW_LINES else 1)
-    return out
+    slabs = 16 if reached > _FEW_LINES else 1
+    parts = in_slabs(lambda begin, finish: _run_sums(image, found, centre, begin, finish), reached, slabs) if reached else []
+    count, total, squares = (sum(part[n] for part in parts) for n in range(3))
+    if count == 0:
+        return float("nan"), float("nan")
+    return centre + total / count, _std(int(count), float(total), float(squares), ddof)
 
 
 @njit(cache=True, nogil=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,11 @@ def _bins_per_unit(low: float, high: float) -> float:
 
 
 @njit(cache=True, nogil=True)
-def _best_split(values, counts, classes):  # type: ignore[no-untyped-def]
-    """Last entry of each class but the greatest for the largest between-class variance (dynamic programming)."""
+def best_split(values, counts, classes):  # type: ignore[no-untyped-def]
+    """Last entry of each class but the greatest for the largest between-class variance (dynamic programming).
+
+    ``values`` in rising order around 0, ``counts`` all above 0, both float64, at least ``classes`` of them.
+    """
     n = values.size
     weight = np.zeros(n + 1)
     moment = np.zeros(n + 1)
@@ -157,7 +161,7 @@ def otsu_thresholds(values: NDArray[Any], counts: NDArray[Any], classes: int = 2
     values, counts = values[held], counts[held]
     # Around the mean the sums of squares keep their digits.
     centred = values - float(np.average(values, weights=counts))
-    return np.asarray(values[_best_split(centred, counts, classes)], np.float64)
+    return np.asarray(values[best_split(centred, counts, classes)], np.float64)
 
 
 @njit(cache=True, nogil=True)
@@ -181,4 +185,31 @@ def threshold(image: NDArray[Any], lower: float, upper: float) -> NDArray[np.uin
         return np.zeros(image.shape, np.uint8)
     out = np.empty(image.shape, np.uint8)
     in_slabs(lambda start, end: _threshold_slab(image, *limits, out, start, end), image.shape[0])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _reached_slab(image, limits, out, start, end):  # type: ignore[no-untyped-def]
+    for k in range(start, end):
+        for j in range(image.shape[1]):
+            line, row = image[k, j], out[k, j]
+            for i in range(line.size):
+                row[i] = 0
+            for n in range(limits.size):
+                limit = limits[n]
+                for i in range(line.size):
+                    row[i] += np.uint8(line[i] >= limit)
+
+
+def limits_reached(image: NDArray[Any], limits: Sequence[float]) -> NDArray[np.uint8]:
+    """How many of at most 255 limits each voxel reaches (value >= limit), in one pass; NaN reaches none.
+
+    >>> limits_reached(np.array([[[1, 5, 9]]], np.int16), [5, 6]).tolist()
+    [[[0, 1, 2]]]
+    """
+    image = as_image(image)
+    bounds = [limits_as(image.dtype, limit, np.inf) for limit in limits]
+    reachable = np.array([bound[0] for bound in bounds if bound is not None], image.dtype)
+    out = np.empty(image.shape, np.uint8)
+    in_slabs(lambda start, end: _reached_slab(image, reachable, out, start, end), image.shape[0])
     return out

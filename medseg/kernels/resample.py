@@ -15,71 +15,11 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import as_image, as_labels
+from .resample_grid import Grid, check_fill, nearest_of, source_index, split_index
+from .resample_labels import resample_labels
 from .slabs import in_slabs
 
-# Input indices are rounded to a 2**30th of a voxel: points on a border are not lost by rounding errors.
-_GRAINS = 2.0**30
-# Sums of weights closer than this are a tie.
-_TIE = 1e-9
-
-
-class _Grid:
-    """Where the voxels of the output lie in the input."""
-
-    def __init__(self, matrix: Any, offset: Any, shape: Sequence[int]) -> None:
-        self.matrix = np.ascontiguousarray(matrix, np.float64)
-        self.offset = np.ascontiguousarray(offset, np.float64)
-        self.shape = tuple(int(length) for length in shape)
-        if self.matrix.shape != (3, 3) or self.offset.shape != (3,):
-            raise ValueError(f"matrix has shape {self.matrix.shape} and offset {self.offset.shape}; pass (3, 3) and (3,)")
-        if not (np.isfinite(self.matrix).all() and np.isfinite(self.offset).all()):
-            raise ValueError("matrix or offset holds NaN or infinity; pass finite numbers")
-        if len(self.shape) != 3 or min(self.shape) < 1:
-            raise ValueError(f"shape is {self.shape}; pass three positive numbers of voxels (k, j, i)")
-
-    def aligned(self, image: NDArray[Any]) -> tuple[NDArray[Any], list[Any]] | None:
-        """The image with its axes in the order of the output's, and the taps along each; None where axes are mixed."""
-        held = self.matrix != 0
-        if (held.sum(axis=0) != 1).any() or (held.sum(axis=1) != 1).any():
-            return None
-        follows = [int(column.argmax()) for column in held.T]  # the input axis of each output axis
-        if follows != [0, 1, 2]:
-            image = np.ascontiguousarray(image.transpose(follows))
-            image.flags.writeable = False
-        return image, [self._taps(axis, n, image.shape[n]) for n, axis in enumerate(follows)]
-
-    def _taps(self, axis: int, follows: int, length: int) -> tuple[Any, Any, Any]:
-        """Lower and upper input index and the weight of the upper one; the lower is -1 outside."""
-        at = self.matrix[axis, follows] * np.arange(self.shape[follows]) + self.offset[axis]
-        at = np.rint(at * _GRAINS) / _GRAINS
-        outside = (at < -0.5) | (at >= length - 0.5)
-        at = np.clip(at, 0, length - 1)
-        low = np.floor(at).astype(np.int64)
-        high = np.minimum(low + 1, length - 1)
-        weight = at - low
-        low[outside] = -1
-        return low, high, weight
-
-
-def _nearest_of(taps: tuple[Any, Any, Any]) -> NDArray[np.int64]:
-    low, high, weight = taps
-    return np.asarray(np.where((low >= 0) & (weight >= 0.5), high, low), np.int64)
-
-
-@njit(cache=True, nogil=True)
-def _source(matrix, offset, k, j, i, axis):  # type: ignore[no-untyped-def]
-    at = matrix[axis, 0] * k + matrix[axis, 1] * j + matrix[axis, 2] * i + offset[axis]
-    return np.rint(at * _GRAINS) / _GRAINS
-
-
-@njit(cache=True, nogil=True)
-def _split(at, length):  # type: ignore[no-untyped-def]
-    """Lower and upper index and the weight of the upper one; the lower is -1 outside."""
-    if not -0.5 <= at < length - 0.5:
-        return -1, -1, 0.0
-    at = min(max(at, 0.0), length - 1.0)
-    low = int(at)
-    return low, min(low + 1, length - 1), at - low
+__all__ = ["resample_labels", "resample_linear", "resample_nearest"]
 
 
 @njit(cache=True, nogil=True)
@@ -152,9 +92,9 @@ def _linear_mixed(image, matrix, offset, fill, rounds, out, start, end):  # type
             for n in range(line.size - (stop - first)):
                 i = n if n < first else n + stop - first
                 line[i] = fill
-                at_k = _split(_source(matrix, offset, k, j, i, 0), depth)
-                at_j = _split(_source(matrix, offset, k, j, i, 1), height)
-                at_i = _split(_source(matrix, offset, k, j, i, 2), length)
+                at_k = split_index(source_index(matrix, offset, k, j, i, 0), depth)
+                at_j = split_index(source_index(matrix, offset, k, j, i, 1), height)
+                at_i = split_index(source_index(matrix, offset, k, j, i, 2), length)
                 if at_k[0] >= 0 and at_j[0] >= 0 and at_i[0] >= 0:
                     value = _blend(image, at_k, at_j, at_i)
                     line[i] = np.rint(value) if rounds else value
@@ -204,8 +144,8 @@ def resample_linear(
     source = as_image(image)
     dtype = np.dtype(np.float32) if as_float and source.dtype.kind != "f" else image.dtype.newbyteorder("=")
     rounds = dtype.kind != "f"
-    _check_fill(fill, dtype)
-    grid = _Grid(matrix, offset, shape)
+    check_fill(fill, dtype)
+    grid = Grid(matrix, offset, shape)
     out = np.empty(grid.shape, dtype)
     aligned = grid.aligned(source)
     value = dtype.type(fill)
@@ -217,14 +157,6 @@ def resample_linear(
     return out
 
 
-def _check_fill(fill: float, dtype: np.dtype[Any]) -> None:
-    if dtype.kind == "f":
-        return
-    limits = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    if not limits[0] <= fill <= limits[1] or fill != int(fill):
-        raise ValueError(f"fill is {fill}, which {dtype} cannot hold; pass a whole number from {limits[0]} to {limits[1]}")
-
-
 @njit(cache=True, nogil=True)
 def _nearest_mixed(image, matrix, offset, fill, out, start, end):  # type: ignore[no-untyped-def]
     depth, height, length = image.shape
@@ -232,9 +164,9 @@ def _nearest_mixed(image, matrix, offset, fill, out, start, end):  # type: ignor
         for j in range(out.shape[1]):
             line = out[k, j]
             for i in range(line.size):
-                at_k = int(np.floor(_source(matrix, offset, k, j, i, 0) + 0.5))
-                at_j = int(np.floor(_source(matrix, offset, k, j, i, 1) + 0.5))
-                at_i = int(np.floor(_source(matrix, offset, k, j, i, 2) + 0.5))
+                at_k = int(np.floor(source_index(matrix, offset, k, j, i, 0) + 0.5))
+                at_j = int(np.floor(source_index(matrix, offset, k, j, i, 1) + 0.5))
+                at_i = int(np.floor(source_index(matrix, offset, k, j, i, 2) + 0.5))
                 if 0 <= at_k < depth and 0 <= at_j < height and 0 <= at_i < length:
                     line[i] = image[at_k, at_j, at_i]
                 else:
@@ -267,118 +199,17 @@ def resample_nearest(
     """
     as_image(image[:1] if isinstance(image, np.ndarray) and image.ndim == 3 else image)  # checks alone, no copy
     dtype = image.dtype.newbyteorder("=")
-    _check_fill(fill, dtype)
+    check_fill(fill, dtype)
     bits = np.dtype(f"u{dtype.itemsize}")
     source = as_labels(np.require(image, dtype, ["C", "A"]).view(bits), "image")
     value = np.array([fill], dtype).view(bits)[0]
-    grid = _Grid(matrix, offset, shape)
+    grid = Grid(matrix, offset, shape)
     out = np.empty(grid.shape, bits)
     aligned = grid.aligned(source)
     if aligned is None:
         in_slabs(lambda start, end: _nearest_mixed(source, grid.matrix, grid.offset, value, out, start, end), out.shape[0])
     else:
         turned, taps = aligned
-        places = [_nearest_of(tap) for tap in taps]
+        places = [nearest_of(tap) for tap in taps]
         in_slabs(lambda start, end: _nearest_aligned(turned, *places, value, out, start, end), out.shape[0])
     return out.view(dtype)
-
-
-@njit(cache=True, nogil=True)
-def _vote(labels, k, j, i):  # type: ignore[no-untyped-def]
-    """The label with the greatest sum of weights among the eight corners."""
-    (k0, k1, wk), (j0, j1, wj), (i0, i1, wi) = k, j, i
-    corners = (
-        labels[k0, j0, i0],
-        labels[k0, j0, i1],
-        labels[k0, j1, i0],
-        labels[k0, j1, i1],
-        labels[k1, j0, i0],
-        labels[k1, j0, i1],
-        labels[k1, j1, i0],
-        labels[k1, j1, i1],
-    )
-    first = corners[0]
-    if (
-        corners[1] == first
-        and corners[2] == first
-        and corners[3] == first
-        and corners[4] == first
-        and corners[5] == first
-        and corners[6] == first
-        and corners[7] == first
-    ):
-        return first
-    best, best_sum, best_single = first, -1.0, -1.0
-    for n in range(8):
-        total, single = 0.0, 0.0
-        for m in range(8):
-            if corners[m] == corners[n]:
-                weight = wk if m & 4 else 1 - wk
-                weight *= wj if m & 2 else 1 - wj
-                weight *= wi if m & 1 else 1 - wi
-                total += weight
-                single = max(single, weight)
-        is_tie = abs(total - best_sum) <= _TIE
-        if is_tie:
-            is_better = single > best_single + _TIE or (single > best_single - _TIE and corners[n] < best)
-        else:
-            is_better = total > best_sum
-        if is_better:
-            best, best_sum, best_single = corners[n], total, single
-    return best
-
-
-@njit(cache=True, nogil=True)
-def _labels_mixed(labels, matrix, offset, fill, out, start, end):  # type: ignore[no-untyped-def]
-    depth, height, length = labels.shape
-    for k in range(start, end):
-        for j in range(out.shape[1]):
-            line = out[k, j]
-            for i in range(line.size):
-                at_k = _split(_source(matrix, offset, k, j, i, 0), depth)
-                at_j = _split(_source(matrix, offset, k, j, i, 1), height)
-                at_i = _split(_source(matrix, offset, k, j, i, 2), length)
-                if at_k[0] < 0 or at_j[0] < 0 or at_i[0] < 0:
-                    line[i] = fill
-                else:
-                    line[i] = _vote(labels, at_k, at_j, at_i)
-
-
-@njit(cache=True, nogil=True)
-def _labels_aligned(labels, along_k, along_j, along_i, fill, out, start, end):  # type: ignore[no-untyped-def]
-    for k in range(start, end):
-        at_k = along_k[0][k], along_k[1][k], along_k[2][k]
-        for j in range(out.shape[1]):
-            at_j = along_j[0][j], along_j[1][j], along_j[2][j]
-            line = out[k, j]
-            for i in range(line.size):
-                at_i = along_i[0][i], along_i[1][i], along_i[2][i]
-                if at_k[0] < 0 or at_j[0] < 0 or at_i[0] < 0:
-                    line[i] = fill
-                else:
-                    line[i] = _vote(labels, at_k, at_j, at_i)
-
-
-def resample_labels(labels: NDArray[Any], matrix: NDArray[Any], offset: NDArray[Any], shape: Sequence[int], fill: int = 0) -> NDArray[Any]:
-    """Labels on another grid: the label with the largest sum of linear weights among the eight voxels around a point.
-
-    The same as linear interpolation of every label by itself and taking the largest, without the memory for it; a
-    label that is not among the eight never appears. Of equal sums the label with the nearest voxel wins, then the
-    lower number. Arguments as for `resample_linear`; ``labels`` are integers >= 0 (or bool), the dtype is kept.
-
-    >>> resample_labels(np.array([[[2, 2, 9]]], np.uint8), np.diag([1, 1, 0.4]), np.zeros(3), (1, 1, 6)).tolist()
-    [[[2, 2, 2, 2, 9, 9]]]
-    """
-    source = as_labels(labels)
-    dtype = labels.dtype.newbyteorder("=")
-    _check_fill(fill, dtype)
-    grid = _Grid(matrix, offset, shape)
-    out = np.empty(grid.shape, source.dtype)
-    aligned = grid.aligned(source)
-    value = source.dtype.type(fill)
-    if aligned is None:
-        in_slabs(lambda start, end: _labels_mixed(source, grid.matrix, grid.offset, value, out, start, end), out.shape[0])
-    else:
-        turned, taps = aligned
-        in_slabs(lambda start, end: _labels_aligned(turned, *taps, value, out, start, end), out.shape[0])
-    return out.astype(dtype, copy=False)

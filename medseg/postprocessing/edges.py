@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.core.errors import ParameterError, SegmentError
+from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
-from medseg.preprocessing.crop import bounding_box, crop_to, plane_distance_mm
+from medseg.preprocessing.crop import Box, bounding_box, crop_to, plane_distance_mm
 from medseg.preprocessing.denoise import gaussian_mm, refuse_non_finite
 
 _GRAIN_MM = 2.0  # what a Gaussian of this width takes away is noise, not anatomy
@@ -58,17 +59,22 @@ def snap_to_edges(label_map: LabelMap, params: SnapToEdgesParams, volume: Volume
     except SegmentError:
         return label_map  # nothing is labelled
     # twice the reach: the background beyond the band must be there to flood from
-    box = box.widened(label_map.geometry, 2 * params.reach_mm + 2 * float(plane_distance_mm(label_map.geometry).max()))
+    box = band_box(box, label_map.geometry, params.reach_mm)
     labels = crop_to(label_map, box)
     scan = crop_to(volume, box)
     refuse_non_finite(scan.array, "snap-to-edges")
     numbers = np.array([0, *(segment.number for segment in label_map.segments)], dtype=label_map.array.dtype)
-    markers = _markers(scan, labels, numbers, params)
+    places, band = movable_band(scan, labels, numbers, params.reach_mm, params.least_contrast)
     image = scan.array.T if params.sigma_mm == 0 else gaussian_mm(scan.array.T, scan.geometry, params.sigma_mm)
-    flooded = watershed(neighbour_range(image), markers, 6)
+    flooded = watershed(neighbour_range(image), np.where(band, 0, places).astype(np.uint16), 6)
     array = label_map.array.copy(order="F")
     array[box.slices] = numbers[flooded - 1].T
     return label_map.with_array(array)
+
+
+def band_box(box: Box, geometry: Geometry, reach_mm: float) -> Box:
+    """Return a box widened by twice the reach: the background beyond the band must be there to decide from."""
+    return box.widened(geometry, 2 * reach_mm + 2 * float(plane_distance_mm(geometry).max()))
 
 
 def neighbour_range(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -84,20 +90,23 @@ def neighbour_range(image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     return highest
 
 
-def _markers(scan: Volume, label_map: LabelMap, numbers: npt.NDArray[Any], params: SnapToEdgesParams) -> npt.NDArray[np.uint16]:
-    """Return markers (k,j,i): place n of `numbers` as n + 1, and 0 where a border may move."""
+def movable_band(
+    scan: Volume, label_map: LabelMap, numbers: npt.NDArray[Any], reach_mm: float, least_contrast: float
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.bool_]]:
+    """Return the place of each voxel (k,j,i) among the numbers, from 1, and where a border may move: near it, where it is no noise.
+
+    `numbers` rise from 0, the background. What lies wholly in the band is left out of it: nothing would be left to decide from.
+    """
     from medseg.kernels.distance import dilate
 
-    table = np.zeros(int(numbers.max()) + 1, dtype=np.uint16)
-    table[numbers] = np.arange(1, len(numbers) + 1)
-    places = table[label_map.array.T]
+    places = (np.searchsorted(numbers, label_map.array.T) + 1).astype(np.uint16)
     spacing_mm = plane_distance_mm(label_map.geometry)[::-1].tolist()
     every_pair = np.ones((len(numbers) + 1, len(numbers) + 1), dtype=bool)
-    band = dilate(_borders(places, every_pair), params.reach_mm, spacing_mm).astype(bool)
-    faint = _faint_pairs(scan, np.where(band, 0, places).astype(np.uint16), len(numbers), params.least_contrast)
-    band &= dilate(_borders(places, faint), params.reach_mm, spacing_mm) == 0
+    band = dilate(_borders(places, every_pair), reach_mm, spacing_mm).astype(bool)
+    faint = _faint_pairs(scan, np.where(band, 0, places).astype(np.uint16), len(numbers), least_contrast)
+    band &= dilate(_borders(places, faint), reach_mm, spacing_mm) == 0
     band &= ~_thin(places, band, len(numbers))
-    return np.where(band, 0, places).astype(np.uint16)
+    return places, band
 
 
 def _borders(places: npt.NDArray[np.uint16], pairs: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
@@ -116,13 +125,19 @@ def _faint_pairs(scan: Volume, cores: npt.NDArray[np.uint16], count: int, least_
     from medseg.kernels.statistics import label_statistics
 
     image = scan.array.T
-    grain = np.abs(image - gaussian_mm(image, scan.geometry, _GRAIN_MM))[cores > 0]
-    noise = float(np.median(grain)) / _MEDIAN_OF_NORMAL if grain.size else 0.0
+    noise = noise_of(scan, cores > 0)
     means = np.full(count + 1, np.nan)
     found = label_statistics(cores, image)
     means[found.numbers.astype(int)] = found.mean
     # a place without a core has no mean: no comparison holds, and its pieces are thin anyway
     return np.asarray(np.abs(means[:, None] - means[None, :]) < least_contrast * noise)
+
+
+def noise_of(scan: Volume, where: npt.NDArray[np.bool_]) -> float:
+    """Return the standard deviation of the noise among some voxels (k,j,i), judged from what a Gaussian takes away."""
+    image = scan.array.T
+    grain = np.abs(image - gaussian_mm(image, scan.geometry, _GRAIN_MM))[where]
+    return float(np.median(grain)) / _MEDIAN_OF_NORMAL if grain.size else 0.0
 
 
 def _thin(places: npt.NDArray[np.uint16], band: npt.NDArray[np.bool_], count: int) -> npt.NDArray[np.bool_]:

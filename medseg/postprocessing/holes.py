@@ -7,9 +7,7 @@ from typing import Literal
 from medseg.core.label_map import LabelMap
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams
-from medseg.postprocessing.selection import changed
-
-_ACROSS = {"sagittal": "RL", "coronal": "AP", "axial": "SI"}
+from medseg.postprocessing.selection import changed, kernel_axis
 
 
 class FillHolesParams(MethodParams):
@@ -42,8 +40,5 @@ def fill_holes(label_map: LabelMap, params: FillHolesParams) -> LabelMap:
     """
     from medseg.kernels import components
 
-    axis = None
-    if params.within != "volume":
-        codes = label_map.geometry.orientation
-        axis = 2 - next(n for n, code in enumerate(codes) if code in _ACROSS[params.within])  # kernels count axes k, j, i
+    axis = kernel_axis(label_map, params.within)
     return changed(label_map, params.segments, lambda mask: components.fill_holes(mask, params.connectivity, axis))

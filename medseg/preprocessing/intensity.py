@@ -58,12 +58,22 @@ def clip(volume: Volume, params: ClipParams) -> Volume:
 class NormaliseParams(MethodParams):
     """Parameters of `normalise`."""
 
-    kind: Literal["z-score", "minmax"] = Field(
-        "z-score", description="What the scale is: z-score has mean 0 and standard deviation 1, minmax lowest value 0 and highest value 1"
+    kind: Literal["z-score", "minmax", "percentile"] = Field(
+        "z-score",
+        description="What the scale is: z-score has mean 0 and standard deviation 1, minmax lowest value 0 and highest value 1, "
+        "percentile 0 and 1 at the two percentiles",
     )
     above: Number | None = Field(
         None, description="Take the statistics only from voxels above this intensity, such as 0 for an MR scan with air at 0", unit="image"
     )
+    lower_percentile: Number = Field(0.5, description="Percentile that becomes 0, for kind percentile", unit="%", ge=0, lt=100)
+    upper_percentile: Number = Field(99.5, description="Percentile that becomes 1, for kind percentile", unit="%", gt=0, le=100)
+
+    @pydantic.model_validator(mode="after")
+    def _percentiles(self) -> NormaliseParams:
+        if self.lower_percentile >= self.upper_percentile:
+            raise ValueError(f"lower_percentile ({self.lower_percentile:g}) is not below upper_percentile ({self.upper_percentile:g})")
+        return self
 
 
 @method("normalise", stage=Stage.PREPROCESS, reference="doi:10.1117/12.2513089")
@@ -71,7 +81,9 @@ def normalise(volume: Volume, params: NormaliseParams) -> Volume:
     """Bring the intensities of a scan to a common scale, float32 without unit.
 
     The statistics come from all finite voxels, or from those above a limit; every voxel is scaled with them. The standard
-    deviation divides by the number of voxels. A constant scan becomes 0 everywhere, with the finding CONSTANT_INTENSITY.
+    deviation divides by the number of voxels; between two voxels a percentile is interpolated linearly. Nothing is cut: what
+    lies beyond the percentiles is below 0 or above 1 (`clip` cuts it). A constant scan becomes 0 everywhere, with the finding
+    CONSTANT_INTENSITY.
     NaN stays NaN. Raises InputError where no finite voxel is left to take statistics from, or float32 cannot hold the intensities.
 
     >>> from medseg.core.geometry import Geometry
@@ -91,13 +103,13 @@ def normalise(volume: Volume, params: NormaliseParams) -> Volume:
         scaled = scaled.astype(np.float32, copy=False)
     else:
         scaled = np.where(np.isfinite(array), np.float32(0), np.float32(np.nan))
-        message = "the scan has one intensity only: its normalised intensities are all 0"
+        message = "the intensities that the scale is made from are all one: the normalised intensities are all 0"
         findings = (*findings, Finding("CONSTANT_INTENSITY", Severity.WARNING, message, {"intensity": centre}))
     return volume.with_array(scaled, unit="", findings=findings)
 
 
 def _centre_and_scale(array: npt.NDArray[Any], params: NormaliseParams) -> tuple[float, float]:
-    from medseg.kernels.statistics import label_statistics
+    from medseg.kernels.statistics import label_percentiles, label_statistics
 
     if array.dtype == np.float64 and np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max() > np.finfo(np.float32).max:
         raise InputError("normalise: intensities go beyond the range of float32 (3.4e38); clip the scan first")
@@ -108,6 +120,10 @@ def _centre_and_scale(array: npt.NDArray[Any], params: NormaliseParams) -> tuple
         raise InputError(f"normalise: the scan has no finite intensity{where}; check the scan, or give another limit `above`")
     if params.kind == "z-score":
         return float(found.mean[0]), float(found.std[0])
+    if params.kind == "percentile":
+        ends = [params.lower_percentile, params.upper_percentile]
+        low, high = label_percentiles(inside.T, array.T, ends, found)[0].tolist()
+        return float(low), float(high) - float(low)
     return float(found.minimum[0]), float(found.maximum[0]) - float(found.minimum[0])
 
 

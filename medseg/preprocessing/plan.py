@@ -1,4 +1,4 @@
-"""The way of a scan to the grid a network was trained on, and the way of its labels back."""
+"""The way of a scan to the grid a network was trained on, or to a part of its own, and the way of its labels back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from medseg.core.errors import GeometryError
 from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
+from medseg.preprocessing.crop import Box, crop_to
 
 Alignment = Literal["patient", "grid"]
 
@@ -59,6 +61,43 @@ class PreparationPlan:
         step = reversed_axes(self.target_to_source())
         prepared = resample_linear(array, step[:, :3], step[:, 3], self.target.shape[::-1], background)
         return volume.with_array(prepared.T, self.target)
+
+
+@dataclass(frozen=True)
+class CropPlan:
+    """From the `source` grid of a scan to a `box` of it, and back; no voxel is interpolated on either way."""
+
+    source: Geometry
+    box: Box
+
+    @property
+    def target(self) -> Geometry:
+        """The grid of the cropped scan."""
+        return self.source.cropped(self.box.start, self.box.shape)
+
+    def prepare(self, volume: Volume) -> Volume:
+        """Return the scan within the box; raises GeometryError for another grid than the plan's source."""
+        if not volume.geometry.matches(self.source):
+            raise GeometryError("this plan was made for another grid: make one for the geometry of this volume")
+        return crop_to(volume, self.box)
+
+    def restore(self, label_map: LabelMap) -> LabelMap:
+        """Return a label map made on the cropped grid on the source grid, background around it; raises GeometryError for another grid."""
+        if not label_map.geometry.matches(self.target):
+            raise GeometryError("this label map does not lie on the grid that the plan crops to: restore it with the plan it was made with")
+        whole = np.zeros(self.source.shape, label_map.array.dtype, order="F")
+        whole[self.box.slices] = label_map.array
+        return label_map.with_array(whole, self.source)
+
+
+def plan_crop(geometry: Geometry, box: Box) -> CropPlan:
+    """Return the plan that crops a scan's grid to a box, cut at the grid; raises GeometryError where nothing of it lies on the grid.
+
+    >>> plan = plan_crop(Geometry((9, 9, 9), np.eye(4)), Box((4, 4, -3), (12, 6, 5)))
+    >>> plan.target.shape, plan.target.origin_mm
+    ((5, 2, 5), (4.0, 4.0, 0.0))
+    """
+    return CropPlan(geometry, box.within(geometry.shape))
 
 
 def plan_preparation(

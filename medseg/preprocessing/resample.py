@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 from pydantic import BeforeValidator
 
-from medseg.core.errors import GeometryMismatchError, ParameterError
+from medseg.core.errors import GeometryError, GeometryMismatchError, ParameterError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
@@ -24,9 +25,12 @@ from medseg.preprocessing.orientation import Turn
 SAME_GRID_TOLERANCE_VOXELS = 0.01  # grids whose voxels lie closer than this to each other share their voxels
 OVERHANG_TOLERANCE_VOXELS = 0.01  # a new voxel that would reach into the scan by less than this is not added
 MOST_VOXELS = 1 << 31
+_ROUNDING_VOXELS = 1e-9  # a step along another axis that moves no voxel of the grid by more is a rounding error
 
 
-def _one_or_three(value: Any) -> list[float]:
+def _one_or_three(value: Any) -> list[float] | None:
+    if value is None:
+        return None
     if isinstance(value, str):
         value = value.replace(",", " ").split()
     try:
@@ -41,12 +45,31 @@ def _one_or_three(value: Any) -> list[float]:
 class ResampleParams(MethodParams):
     """Parameters of `resample`."""
 
-    spacing_mm: Annotated[list[Number], BeforeValidator(_one_or_three)] = Field(
-        description="Distance between voxel centres of the new grid: one number above 0 for all axes, or three for i, j, k", unit="mm"
+    spacing_mm: Annotated[list[Number] | None, BeforeValidator(_one_or_three)] = Field(
+        None,
+        description="Distance between voxel centres of the new grid: one number above 0 for all axes, or three for i, j, k; "
+        "empty: as isotropic says",
+        unit="mm",
+    )
+    isotropic: Literal["finest", "same-volume", "coarsest"] | None = Field(
+        None,
+        description="Instead of spacing_mm: the same spacing on all axes, the smallest of the scan's, the one that keeps the volume "
+        "of a voxel, or the largest",
     )
     interpolation: Literal["linear", "nearest"] = Field(
         "linear", description="Value between voxel centres: linear, or that of the nearest voxel"
     )
+    antialias: bool = Field(
+        False, description="Smooth axes that become coarser, so that noise and texture finer than the new voxels are averaged, not picked"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _one_way(self) -> ResampleParams:
+        if (self.spacing_mm is None) == (self.isotropic is None):
+            raise ValueError("give spacing_mm or isotropic, one of the two")
+        if self.antialias and self.interpolation == "nearest":
+            raise ValueError("antialias smooths, interpolation nearest takes voxels as they are: choose one of the two")
+        return self
 
 
 @method("resample", stage=Stage.PREPROCESS, reference="doi:10.1148/radiol.2020191145")
@@ -54,14 +77,49 @@ def resample(volume: Volume, params: ResampleParams) -> Volume:
     """Resample a scan to another spacing.
 
     The new grid has the axes and the centre of the old one and covers it: the outer faces coincide where the extent is a
-    whole number of new voxels, else they overhang equally on both sides. Oblique and sheared grids keep their axes. There is no smoothing:
-    before a far coarser spacing use `gaussian`. Raises ParameterError where the new grid would have 2**31 voxels or more.
+    whole number of new voxels, else they overhang equally on both sides. Oblique and sheared grids keep their axes, so on a sheared grid
+    the same spacing on all axes is no cube. With `antialias` axes that become coarser are smoothed by a Gaussian of variance
+    (new² - old²) / 12 first, the difference of the two boxes; integers are rounded once, at the end. Raises
+    ParameterError where the new grid would have 2**31 voxels or more.
 
     >>> scan = Volume(np.zeros((4, 4, 2)), Geometry((4, 4, 2), np.diag([1.0, 1.0, 3.0, 1.0])))
     >>> resample(scan, ResampleParams(spacing_mm=2)).array.shape
     (2, 2, 3)
     """
-    return resample_volume(volume, with_spacing(volume.geometry, params.spacing_mm), params.interpolation)
+    spacing_mm = params.spacing_mm if params.spacing_mm is not None else [isotropic_mm(volume.geometry, params.isotropic or "same-volume")]
+    target = with_spacing(volume.geometry, spacing_mm)
+    return resample_antialiased(volume, target) if params.antialias else resample_volume(volume, target, params.interpolation)
+
+
+def isotropic_mm(geometry: Geometry, rule: Literal["finest", "same-volume", "coarsest"]) -> float:
+    """Return the spacing for all axes: the least of a grid, the edge of a cube as large as its voxel, or the greatest.
+
+    >>> isotropic_mm(Geometry((4, 4, 4), np.diag([1.0, 1.0, 8.0, 1.0])), "same-volume")
+    2.0
+    """
+    if rule == "same-volume":
+        return float(np.cbrt(geometry.voxel_volume_mm3))
+    return min(geometry.spacing_mm) if rule == "finest" else max(geometry.spacing_mm)
+
+
+def resample_antialiased(volume: Volume, geometry: Geometry) -> Volume:
+    """Return a scan on a grid with the same axes, smoothed along those that become coarser; outside it gets its lowest intensity.
+
+    As `resample_volume` otherwise. Raises GeometryError where the axes are others (use `plan_preparation` for those).
+    """
+    from medseg.kernels.resample_smooth import resample_smooth
+
+    _same_frame(volume.geometry, geometry)
+    matrix, offset = _kji_step(geometry, volume.geometry)
+    if (np.count_nonzero(matrix, axis=0) != 1).any():
+        raise GeometryError("the axes of the new grid are not those of the scan: smoothing on the way needs the same axes")
+    # in voxels of the scan a new voxel is as long as the step along each axis; its box has the variance length² / 12
+    sigma = np.sqrt(np.maximum(0, np.abs(matrix).max(axis=1) ** 2 - 1) / 12).tolist()
+    if not any(sigma):
+        return resample_volume(volume, geometry)
+    image = volume.array.T
+    array = resample_smooth(image, matrix, offset, geometry.shape[::-1], sigma, _lowest(image))
+    return volume.with_array(array.T, geometry)
 
 
 def with_spacing(geometry: Geometry, spacing_mm: list[float]) -> Geometry:
@@ -207,6 +265,8 @@ def _placed(array: npt.NDArray[Any], begins: tuple[int, int, int], shape: tuple[
 def _kji_step(target: Geometry, source: Geometry) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Matrix and offset from indices (k,j,i) of the target to those of the source."""
     step = np.linalg.inv(source.affine) @ target.affine
+    # without the rounding errors of an oblique grid its axes are seen to be the same, which spares most of the work
+    step[:3, :3][np.abs(step[:3, :3]) * max(target.shape) < _ROUNDING_VOXELS] = 0
     return np.ascontiguousarray(step[:3, :3][::-1, ::-1]), np.ascontiguousarray(step[:3, 3][::-1])
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import flood as skimage_flood
 
-from medseg.kernels.flood import flood, masked_mean_std, seed_mean_std
+from medseg.kernels.flood import flood, flood_mean_std, masked_mean_std, seed_mean_std
 
 
 def itk_flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: int) -> NDArray[Any]:
@@ -151,3 +151,25 @@ def test_neighbourhoods_need_a_seed_and_one_value_has_no_deviation() -> None:
     assert np.isnan(seed_mean_std(np.ones((1, 1, 1)), np.array([[0, 0, 0]]), radius=0)[1])
     with pytest.raises(ValueError, match="at least one seed"):
         seed_mean_std(np.ones((1, 1, 1)), np.empty((0, 3), int))
+
+
+@pytest.mark.parametrize("dtype", ["int16", "uint8", "float32", "float64"])
+@pytest.mark.parametrize("ddof", [0, 1])
+def test_mean_and_deviation_of_a_flood_are_those_of_its_voxels(
+    shape: tuple[int, int, int], dtype: str, ddof: int, rng: np.random.Generator
+) -> None:
+    image = rng.integers(100, 110, shape).astype(dtype)
+    seeds = seeds_in(rng, shape, 2)
+    inside = image[flood(image, seeds, 101, 107, 26) != 0].astype(np.float64)
+    mean, std = flood_mean_std(image, seeds, 101, 107, 26, ddof)
+    if inside.size <= ddof:
+        assert np.isnan(std)
+    else:
+        assert (mean, std) == (pytest.approx(inside.mean()), pytest.approx(inside.std(ddof=ddof), abs=1e-9))
+
+
+def test_a_flood_that_finds_nothing_has_no_mean() -> None:
+    image = np.array([[[5, 7, 0]]], np.int16)
+    assert np.isnan(flood_mean_std(image, np.array([[0, 0, 2]]), 4, 8)).all()
+    assert np.isnan(flood_mean_std(image, np.empty((0, 3), np.int64), 4, 8)).all()
+    assert np.isnan(flood_mean_std(image.astype(np.uint8), np.array([[0, 0, 0]]), 300, 400)).all()

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from skimage.filters import threshold_multiotsu, threshold_otsu
 
-from medseg.kernels.histogram import histogram, otsu_thresholds, threshold
+from medseg.kernels.histogram import histogram, limits_reached, otsu_thresholds, threshold
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16"])
@@ -108,6 +108,14 @@ def test_threshold(shape: tuple[int, int, int], dtype: str, rng: np.random.Gener
     mask = threshold(image, 0.5, 6)
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, (image >= 0.5) & (image <= 6))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float32", "float64"])
+def test_limits_reached(shape: tuple[int, int, int], dtype: str, rng: np.random.Generator) -> None:
+    image = rng.integers(0, 99, shape).astype(dtype)
+    limits = [10, 10, 33.5, 98, 1e6]
+    assert np.array_equal(limits_reached(image, limits), sum((image >= limit).astype(int) for limit in limits))
+    assert limits_reached(np.array([[[np.nan, np.inf]]]), [0, 1]).tolist() == [[[0, 2]]]
 
 
 def test_nan_is_outside_and_limits_without_values_give_an_empty_mask() -> None:

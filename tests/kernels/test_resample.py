@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -167,3 +168,16 @@ def test_what_makes_no_grid_raises(function: Any) -> None:
         function(image, np.eye(3), np.zeros(3), (2, 0, 2))
     with pytest.raises(ValueError, match="fill is 256"):
         function(image, np.eye(3), np.zeros(3), (2, 2, 2), 256)
+
+
+@pytest.mark.parametrize("function", [resample_linear, resample_labels, resample_nearest])
+@pytest.mark.parametrize("step", [0.6, 1.7])
+def test_memory_is_the_result_alone(function: Any, step: float) -> None:
+    image = np.zeros((60, 64, 68), np.uint16)
+    arguments = (np.diag([step] * 3), np.zeros(3), [int(length / step) for length in image.shape])
+    function(image, *arguments)
+    tracemalloc.start()
+    out = function(image, *arguments)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.1 * out.nbytes + 20_000

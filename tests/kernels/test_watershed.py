@@ -1,20 +1,24 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import defaultdict, deque
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medseg.kernels.watershed import watershed
 
 
-def itk_watershed(image: NDArray[Any], markers: NDArray[Any], connectivity: int) -> NDArray[Any]:
+def itk_watershed(image: NDArray[Any], markers: NDArray[Any], connectivity: int, lines: bool = False) -> NDArray[Any]:
     flooded = sitk.MorphologicalWatershedFromMarkers(
-        sitk.GetImageFromArray(image), sitk.GetImageFromArray(markers), markWatershedLine=False, fullyConnected=connectivity == 26
+        sitk.GetImageFromArray(image), sitk.GetImageFromArray(markers), markWatershedLine=lines, fullyConnected=connectivity == 26
     )
     return sitk.GetArrayFromImage(flooded)
 
@@ -30,12 +34,30 @@ def markers_in(rng: np.random.Generator, shape: tuple[int, ...], dtype: str = "u
 def test_equal_to_itk_on_noise_with_and_without_plateaus(
     shape: tuple[int, int, int], dtype: str, connectivity: Any, rng: np.random.Generator
 ) -> None:
-    """Few distinct values are put into levels by rank, which is exact for floats too."""
     for height in (3, 100):
         image = rng.integers(0, height, shape).astype(dtype)
         image = image * np.float64(0.37) - 11 if np.dtype(dtype).kind == "f" else image
         image, markers = image.astype(dtype), markers_in(rng, shape)
-        assert np.array_equal(watershed(image, markers, connectivity), itk_watershed(image, markers, connectivity))
+        for lines in (False, True):
+            found = watershed(image, markers, connectivity, lines=lines)
+            assert np.array_equal(found, itk_watershed(image, markers, connectivity, lines))
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32", "float64"])
+@pytest.mark.parametrize("signed", [False, True])
+def test_any_number_of_levels_is_flooded_as_itk_does(dtype: str, signed: bool, rng: np.random.Generator) -> None:
+    """Nearly every voxel has a height of its own, over many powers of two; some heights are repeated."""
+    image = (
+        np.exp(np.clip(rng.normal(0, 4, (31, 40, 70)), -9, 9))
+        * (2e5 if dtype == "int32" else 1)
+        * (rng.choice([-1, 1], (31, 40, 70)) if signed else 1)
+    )
+    image[rng.random(image.shape) < 0.05] = 17
+    image = image.astype(dtype)
+    assert len(np.unique(image)) > 65_536
+    markers = markers_in(rng, image.shape)
+    for lines in (False, True):
+        assert np.array_equal(watershed(image, markers, lines=lines), itk_watershed(image, markers, 6, lines))
 
 
 def gradient_of(ct: NDArray[Any]) -> NDArray[Any]:
@@ -46,14 +68,39 @@ def gradient_of(ct: NDArray[Any]) -> NDArray[Any]:
 @pytest.mark.parametrize("connectivity", [6, 26])
 def test_equal_to_itk_on_the_gradient_of_a_real_ct(ct: NDArray[Any], connectivity: Any, rng: np.random.Generator) -> None:
     relief, markers = gradient_of(ct), (rng.integers(1, 250, ct.shape) * (rng.random(ct.shape) < 5e-4)).astype(np.uint8)
-    levels = np.round(relief).astype(np.uint16)
-    assert np.array_equal(watershed(levels, markers, connectivity), itk_watershed(levels, markers, connectivity))
-    # Too many different floats for 65,536 levels: they are flooded as equal steps over the range, as documented.
-    steps = np.floor((relief.astype(np.float64) - relief.min()) * (65535 / (float(relief.max()) - float(relief.min()))) + 0.5).astype(
-        np.uint16
-    )
     assert len(np.unique(relief)) > 65_536
-    assert np.array_equal(watershed(relief, markers, connectivity), itk_watershed(steps, markers, connectivity))
+    for levels in (np.round(relief).astype(np.uint16), relief):
+        for lines in (False, True):
+            found = watershed(levels, markers, connectivity, lines=lines)
+            assert np.array_equal(found, itk_watershed(levels, markers, connectivity, lines))
+
+
+def test_memory_is_the_result_and_what_waits(tmp_path: Path) -> None:
+    """In a process of its own: 2 or 4 bytes a voxel and what waits, the result included; ITK takes more than 4 for integers."""
+    program = tmp_path / "flood.py"
+    program.write_text(
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from medseg.kernels.filters import gaussian\n"
+        "from medseg.kernels.watershed import watershed\n"
+        "def status(key):\n"
+        "    lines = Path('/proc/self/status').read_text().splitlines()\n"
+        "    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024\n"
+        "relief = gaussian(np.random.default_rng(1).normal(500, 900, (160, 160, 160)), (2, 2, 2))\n"
+        "relief -= relief.min()\n"
+        "markers = np.zeros(relief.shape, np.uint8)\n"
+        "markers[20::40, 20::40, 20::40] = np.arange(64).reshape(4, 4, 4) + 1\n"
+        "relief = relief if sys.argv[1] == 'float' else (5 * relief).astype(np.uint16)\n"
+        "watershed(relief[:9, :9, :9].copy(), markers[20:29, 20:29, 20:29].copy())\n"
+        "Path('/proc/self/clear_refs').write_text('5')\n"
+        "before = status('VmRSS')\n"
+        "labels = watershed(relief, markers)\n"
+        "print((status('VmHWM') - before) / relief.size)\n"
+    )
+    for kind, most in (("integer", 2.5), ("float", 6)):
+        done = subprocess.run([sys.executable, str(program), kind], capture_output=True, text=True, check=True)
+        assert float(done.stdout) < most, kind
 
 
 def plain_watershed(image: NDArray[Any], markers: NDArray[Any], steps: list[tuple[int, ...]], mask: NDArray[Any]) -> NDArray[Any]:
@@ -83,6 +130,24 @@ def test_a_mask_and_18_neighbours(connectivity: Any, most: int, height: int, rng
     markers, mask = markers_in(rng, image.shape), rng.random(image.shape) < 0.7
     steps = [step for step in product((-1, 0, 1), repeat=3) if 0 < sum(map(abs, step)) <= most]
     assert np.array_equal(watershed(image, markers, connectivity, mask=mask), plain_watershed(image, markers, steps, mask))
+
+
+@pytest.mark.parametrize("connectivity", [6, 18, 26])
+def test_lines_part_the_basins_and_only_them(connectivity: Any, rng: np.random.Generator) -> None:
+    image = ndimage.gaussian_filter(rng.normal(0, 1, (20, 21, 22)), 1.5)
+    markers, _ = ndimage.label(ndimage.minimum_filter(image, 5) == image, np.ones((3, 3, 3)))
+    mask = rng.random(image.shape) < 0.95
+    labels = watershed(image, markers.astype(np.uint16), connectivity, mask, lines=True)
+    near = ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity])
+    highest = ndimage.maximum_filter(labels, footprint=near, mode="constant")
+    lowest = ndimage.minimum_filter(np.where(labels == 0, 999, labels), footprint=near, mode="constant", cval=999)
+    assert not ((labels > 0) & (highest != lowest)).any()  # no two basins touch
+    on_line = (labels == 0) & mask
+    assert on_line.sum() > 500
+    flooded = watershed(image, markers.astype(np.uint16), connectivity, mask)
+    reached = on_line & (flooded > 0)
+    assert (highest[reached] != lowest[reached]).mean() > 0.9  # nearly every line voxel touches two basins (some are enclosed by lines)
+    assert not labels[~mask].any()
 
 
 def test_flooding_order_on_a_line() -> None:

@@ -73,8 +73,22 @@ def test_minmax_spans_0_to_1(ct: Volume) -> None:
     assert np.allclose(scaled.T, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.5, 99.5), (2, 98), (0, 100)])
+@pytest.mark.parametrize("above", [None, -200.0])
+def test_percentiles_become_0_and_1(ct: Volume, low: float, high: float, above: float | None) -> None:
+    scaled = preprocess(ct, "normalise", kind="percentile", lower_percentile=low, upper_percentile=high, above=above)
+    values = ct.array.astype(np.float64)
+    ends = np.percentile(values[values > (-np.inf if above is None else above)], [low, high])
+    assert np.allclose(scaled.array, (values - ends[0]) / (ends[1] - ends[0]), atol=2e-6 * np.ptp(values) / np.ptp(ends))
+
+
+def test_percentiles_must_rise() -> None:
+    with pytest.raises(ParameterError, match=r"lower_percentile \(60\) is not below upper_percentile \(40\)"):
+        preprocess(scan([1, 2]), "normalise", kind="percentile", lower_percentile=60, upper_percentile=40)
+
+
 def test_a_constant_scan_becomes_0_and_says_so() -> None:
-    for kind in ("z-score", "minmax"):
+    for kind in ("z-score", "minmax", "percentile"):
         flat = preprocess(scan([7, 7, 7]), "normalise", kind=kind)
         assert flat.array.ravel().tolist() == [0, 0, 0]
         assert [finding.code for finding in flat.findings] == ["CONSTANT_INTENSITY"]

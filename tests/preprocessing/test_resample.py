@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter
 
-from medseg.core.errors import GeometryMismatchError, ParameterError
+from medseg.core.errors import GeometryError, GeometryMismatchError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
@@ -12,7 +13,15 @@ from medseg.core.volume import Volume
 from medseg.preprocessing.crop import Box, crop_to
 from medseg.preprocessing.orientation import reoriented
 from medseg.preprocessing.preprocess import preprocess
-from medseg.preprocessing.resample import fit_to, resample_label_map, resample_volume, restore, shared_voxels, with_spacing
+from medseg.preprocessing.resample import (
+    fit_to,
+    resample_antialiased,
+    resample_label_map,
+    resample_volume,
+    restore,
+    shared_voxels,
+    with_spacing,
+)
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -76,7 +85,55 @@ def test_spacing_comes_as_a_number_a_list_or_text() -> None:
     assert shapes == {(6, 6, 5)}
 
 
+@pytest.mark.parametrize(("rule", "edge"), [("finest", 0.8), ("coarsest", 2.5)])
+def test_isotropic_voxels_have_the_edge_the_rule_names(affine: np.ndarray, rule: str, edge: float) -> None:
+    found = preprocess(noise(affine), "resample", isotropic=rule)
+    assert np.allclose(found.geometry.spacing_mm, edge)
+
+
+def test_voxels_of_the_same_volume(affine: np.ndarray) -> None:
+    old = noise(affine)
+    found = preprocess(old, "resample", isotropic="same-volume").geometry
+    assert np.ptp(found.spacing_mm) < 1e-9
+    if not found.is_sheared:  # on a sheared grid three equal spacings make a smaller voxel than their cube
+        assert found.voxel_volume_mm3 == pytest.approx(old.geometry.voxel_volume_mm3)
+
+
+def test_one_way_to_name_the_grid() -> None:
+    for chosen in ({}, {"spacing_mm": 2, "isotropic": "finest"}, {"spacing_mm": 2, "antialias": True, "interpolation": "nearest"}):
+        with pytest.raises(ParameterError, match="one of the two"):
+            preprocess(noise(np.eye(4)), "resample", **chosen)
+
+
 # scans
+
+
+def test_antialiasing_is_a_gaussian_and_then_linear_interpolation(affine: np.ndarray) -> None:
+    volume = noise(affine)
+    volume = volume.with_array(volume.array.astype(np.float32))
+    found = preprocess(volume, "resample", spacing_mm=[2.0, 1.1, 4.0], antialias=True)
+    sigma = np.sqrt(np.maximum(0, np.array([2.0, 1.1, 4.0]) ** 2 - np.array([0.8, 1.1, 2.5]) ** 2) / 12) / [0.8, 1.1, 2.5]
+    blurred = gaussian_filter(volume.array.astype(np.float64), sigma, mode="nearest")
+    expected = preprocess(volume.with_array(blurred.astype(np.float32)), "resample", spacing_mm=[2.0, 1.1, 4.0])
+    assert found.geometry == expected.geometry
+    inside = np.indices(found.array.shape)
+    at = volume.geometry.world_to_index(found.geometry.index_to_world(np.moveaxis(inside, 0, -1)))
+    within = volume.geometry.contains(at)  # what overhangs gets the lowest intensity of each, which blurring changes
+    assert np.allclose(found.array[within], expected.array[within], atol=1e-2)
+
+
+def test_antialiasing_averages_noise_and_leaves_finer_grids_alone(affine: np.ndarray) -> None:
+    volume = noise(affine, (24, 22, 20))
+    picked, averaged = (preprocess(volume, "resample", spacing_mm=5.0, antialias=on).array[1:-1, 1:-1, 1:-1] for on in (False, True))
+    assert averaged.std() < 0.65 * picked.std()
+    finer = [preprocess(volume, "resample", spacing_mm=[0.5, 1.0, 2.0], antialias=on) for on in (False, True)]
+    assert np.array_equal(finer[0].array, finer[1].array)
+
+
+def test_antialiasing_needs_the_same_axes(ct: Volume) -> None:
+    turned = ct.geometry.transformed([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1]], (3, 4, 0), (20, 20, 20))
+    with pytest.raises(GeometryError, match="needs the same axes"):
+        resample_antialiased(ct, turned)
 
 
 SPACINGS = pytest.mark.parametrize("spacing", [[1.0], [0.37, 0.71, 1.13], [1.9, 3.3, 4.1]])

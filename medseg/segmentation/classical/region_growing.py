@@ -15,9 +15,10 @@ from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
-from medseg.method.param import Field, MethodParams, Number, PointRAS
+from medseg.method.param import Field, LabelMapInput, MethodParams, Number, PointRAS
 from medseg.preprocessing.intensity import check_limits
 from medseg.segmentation.classical.result import label_map_on
+from medseg.segmentation.classical.seed_voxels import seed_voxels
 from medseg.segmentation.classical.seeds import Point, seed_indices
 
 _ITK = "doi:10.3233/978-1-60750-929-5-586"
@@ -26,14 +27,17 @@ _ITK = "doi:10.3233/978-1-60750-929-5-586"
 class RegionGrowingParams(MethodParams):
     """Parameters of `region-growing`."""
 
-    seeds: list[PointRAS] = Field(description="Points inside the structure", unit="mm RAS", min_length=1)
+    seeds: list[PointRAS] = Field([], description="Points inside the structure", unit="mm RAS")
+    seed_mask: LabelMapInput | None = Field(None, description="Label map all of whose voxels are seeds, on the grid of the scan")
     lower: Number | None = Field(None, description="Lowest intensity kept; empty: no lower limit", unit="image")
     upper: Number | None = Field(None, description="Highest intensity kept; empty: no upper limit", unit="image")
     connectivity: Literal[6, 18, 26] = Field(6, description="Neighbours that count as touching: faces, also edges, also corners")
     label: str = Field("region", description="Name of the segment", min_length=1)
 
     @pydantic.model_validator(mode="after")
-    def _limits(self) -> RegionGrowingParams:
+    def _enough(self) -> RegionGrowingParams:
+        if not self.seeds and self.seed_mask is None:
+            raise ValueError("give seeds, or a seed_mask")
         check_limits(self.lower, self.upper)
         return self
 
@@ -42,9 +46,10 @@ class RegionGrowingParams(MethodParams):
 def region_growing(volume: Volume, params: RegionGrowingParams) -> LabelMap:
     """Keep the voxels between two limits (both included) that are connected to a seed.
 
-    A seed is the voxel nearest to its point. One whose intensity lies outside the limits grows nothing and gives the
-    finding SEED_OUTSIDE_LIMITS; NaN is outside. Raises ParameterError for a point outside the scan, and where no seed lies
-    between the limits. Voxel for voxel the result of ITK's ConnectedThreshold.
+    Seeds are the voxels nearest to points, and those of a mask (such as another method's result, eroded). A point whose
+    intensity lies outside the limits grows nothing and gives the finding SEED_OUTSIDE_LIMITS, voxels of the mask one finding
+    together; NaN is outside. Raises ParameterError for a point outside the scan, and where no seed lies between the limits;
+    GeometryMismatchError for a mask on another grid. Voxel for voxel the result of ITK's ConnectedThreshold.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[50, 60, 0, 55]]], np.int16), Geometry((1, 1, 4), np.eye(4)))
@@ -55,7 +60,7 @@ def region_growing(volume: Volume, params: RegionGrowingParams) -> LabelMap:
 
     lower = -math.inf if params.lower is None else params.lower
     upper = math.inf if params.upper is None else params.upper
-    index = seed_indices(volume.geometry, params.seeds, "region-growing")
+    index = seed_voxels(volume.geometry, params.seeds, params.seed_mask, "region-growing")
     findings = _check_seed_values(volume, params.seeds, index, (lower, upper))
     mask = flood.flood(volume.array.T, index[:, ::-1], lower, upper, params.connectivity)
     return label_map_on(volume, mask, [Segment(1, params.label, algorithm="region-growing")], findings)
@@ -100,13 +105,15 @@ def confidence_connected(volume: Volume, params: ConfidenceConnectedParams) -> L
             "confidence-connected: the voxels around the seeds hold NaN or infinity; move the seeds or choose a smaller radius"
         )
     limits = _limits(values, mean, std, params.multiplier)
-    mask = flood.flood(image, seeds, *limits, params.connectivity)
     for _ in range(params.iterations):
-        mean, std = flood.masked_mean_std(image, mask, ddof=1)
+        mean, std = flood.flood_mean_std(image, seeds, *limits, params.connectivity, ddof=1)
         if not std > 0:  # one intensity, or one voxel: nothing to learn from
             break
-        limits = _limits(values, mean, std, params.multiplier)
-        mask = flood.flood(image, seeds, *limits, params.connectivity)
+        again = _limits(values, mean, std, params.multiplier)
+        if again == limits:  # so would be every further region
+            break
+        limits = again
+    mask = flood.flood(image, seeds, *limits, params.connectivity)
     message = f"the region grew between {limits[0]:g} and {limits[1]:g} {volume.unit}".rstrip()
     found = Finding("GROWN_LIMITS", Severity.INFO, message, {"lower": limits[0], "upper": limits[1]})
     return label_map_on(volume, mask, [Segment(1, params.label, algorithm="confidence-connected")], [found])
@@ -120,17 +127,22 @@ def _limits(values: npt.NDArray[Any], mean: float, std: float, multiplier: float
 
 
 def _check_seed_values(volume: Volume, seeds: list[Point], index: npt.NDArray[np.int64], limits: tuple[float, float]) -> list[Finding]:
-    """One finding for each seed outside the limits; raises ParameterError where all are."""
+    """One finding for each point outside the limits and one for the mask; raises ParameterError where no seed is inside."""
     values = volume.array[tuple(index.T)]
     # the kernel compares in the precision of the image, so a limit of 0.1 keeps a float32 voxel written as 0.1
     lower, upper = (values.dtype.type(limit) if values.dtype.kind == "f" else limit for limit in limits)
+    inside = (values >= lower) & (values <= upper)
     findings = []
-    for point, value in zip(seeds, values, strict=True):
-        if not lower <= value <= upper:
-            place = ", ".join(f"{coordinate:.1f}" for coordinate in point)
-            message = f"the seed ({place}) mm RAS has intensity {value:g}, outside {limits[0]:g} to {limits[1]:g}: it grows nothing"
-            details = {"point_mm": list(point), "intensity": float(value), "lower": limits[0], "upper": limits[1]}
-            findings.append(Finding("SEED_OUTSIDE_LIMITS", Severity.WARNING, message, details))
-    if len(findings) == len(seeds):
+    for point, value in zip(np.array(seeds)[~inside[: len(seeds)]], values[: len(seeds)][~inside[: len(seeds)]], strict=True):
+        place = ", ".join(f"{coordinate:.1f}" for coordinate in point)
+        message = f"the seed ({place}) mm RAS has intensity {value:g}, outside {limits[0]:g} to {limits[1]:g}: it grows nothing"
+        details = {"point_mm": point.tolist(), "intensity": float(value), "lower": limits[0], "upper": limits[1]}
+        findings.append(Finding("SEED_OUTSIDE_LIMITS", Severity.WARNING, message, details))
+    marked, outside = len(index) - len(seeds), int(np.count_nonzero(~inside[len(seeds) :]))
+    if outside:
+        message = f"{outside} of {marked} voxels of the seed mask lie outside {limits[0]:g} to {limits[1]:g}: they grow nothing"
+        details = {"voxels": outside, "of_voxels": marked, "lower": limits[0], "upper": limits[1]}
+        findings.append(Finding("SEED_OUTSIDE_LIMITS", Severity.WARNING, message, details))
+    if not inside.any():
         raise ParameterError(f"region-growing: no seed has an intensity between the limits: {findings[0].message}")
     return findings

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from medseg.core.errors import GeometryMismatchError, InputError
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
@@ -17,6 +16,7 @@ from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number
 from medseg.preprocessing.intensity import check_limits
+from medseg.segmentation.classical.intensities import around, looked_at, refuse_too_few, seen
 from medseg.segmentation.classical.result import label_map_on
 
 _OTSU = "doi:10.1109/TSMC.1979.4310076"
@@ -88,9 +88,9 @@ def otsu(volume: Volume, params: OtsuParams) -> LabelMap:
     from medseg.kernels import histogram
 
     image = volume.array.T
-    inside = _looked_at(volume, params)
-    (value,) = _otsu_thresholds(image if inside is None else image[inside.view(np.bool_)].reshape(1, 1, -1), 2, "otsu")
-    below, above = _around(image.dtype, value)
+    inside = looked_at(volume, params.lower, params.upper, params.mask, "otsu")
+    (value,) = _otsu_thresholds(seen(image, inside), 2, "otsu")
+    below, above = around(image.dtype, value)
     kept = histogram.threshold(image, above, math.inf) if params.side == "above" else histogram.threshold(image, -math.inf, below)
     if inside is not None:
         kept &= inside
@@ -121,57 +121,22 @@ def multi_otsu(volume: Volume, params: MultiOtsuParams) -> LabelMap:
 
     image = volume.array.T
     values = _otsu_thresholds(image, params.classes, "multi-otsu")
-    labels = histogram.threshold(image, _around(image.dtype, values[0])[1], math.inf)
-    for value in values[1:]:
-        labels += histogram.threshold(image, _around(image.dtype, value)[1], math.inf)
+    labels = histogram.limits_reached(image, [around(image.dtype, value)[1] for value in values])
     segments = [Segment(n, f"{params.label}_{n}", algorithm="multi-otsu") for n in range(1, params.classes)]
     return label_map_on(volume, labels, segments, [_found("OTSU_THRESHOLD", values, volume.unit)])
-
-
-def _looked_at(volume: Volume, params: OtsuParams) -> npt.NDArray[np.uint8] | None:
-    """Where Otsu looks, as a mask (k,j,i), or None for everywhere."""
-    from medseg.kernels import histogram
-
-    inside = None
-    if params.lower is not None or params.upper is not None:
-        lower = -math.inf if params.lower is None else params.lower
-        inside = histogram.threshold(volume.array.T, lower, math.inf if params.upper is None else params.upper)
-    if params.mask is None:
-        return inside
-    if not params.mask.geometry.matches(volume.geometry):
-        raise GeometryMismatchError(
-            "otsu: mask lies on another grid than the scan; restore it onto the scan's grid first", volume.geometry, params.mask.geometry
-        )
-    within = np.asarray(params.mask.array.T != 0).view(np.uint8)
-    return within if inside is None else inside & within
 
 
 def _otsu_thresholds(image: npt.NDArray[Any], classes: int, method_name: str) -> list[float]:
     from medseg.kernels import histogram
 
     values, counts = histogram.histogram(image) if image.size else (np.empty(0), np.empty(0, np.int64))
-    different = int(np.count_nonzero(counts))
-    if different < classes:
-        raise InputError(
-            f"{method_name}: {different} different finite intensities cannot be parted into {classes} classes; "
-            "look at the scan, or choose fewer classes or a wider range"
-        )
+    refuse_too_few(int(np.count_nonzero(counts)), classes, method_name)
     found = [float(value) for value in histogram.otsu_thresholds(values, counts, classes)]
     if image.dtype.kind in "bui" and image.dtype.itemsize <= 2:
         return found
     # a bin was counted as a whole, so the cut is its upper edge; told is the greatest intensity of the scan below that
     half_bin = float(values[-1] - values[0]) / (len(values) - 1) / 2
     return [float(image[image < np.float64(value + half_bin)].max()) for value in found]
-
-
-def _around(dtype: np.dtype[Any], value: float) -> tuple[float, float]:
-    """The greatest intensity that the dtype can hold at or below a threshold, and the next one above it."""
-    if dtype.kind != "f":
-        return math.floor(value), math.floor(value) + 1
-    below = dtype.type(value)
-    if below > value:
-        below = np.nextafter(below, dtype.type(-math.inf))
-    return float(below), float(np.nextafter(below, dtype.type(math.inf)))
 
 
 def _found(code: str, values: list[float], unit: str) -> Finding:

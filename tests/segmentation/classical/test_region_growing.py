@@ -5,9 +5,11 @@ import pytest
 import SimpleITK as sitk
 from skimage.segmentation import flood
 
-from medseg.core.errors import InputError, ParameterError
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
 from medseg.core.finding import Severity
 from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
+from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.segmentation.segment import segment
 
@@ -104,6 +106,39 @@ def test_nan_is_outside_and_a_float_limit_keeps_the_voxel_written_so() -> None:
     assert segment(volume, "region-growing", seeds=[(0, 0, 0)], upper=0.1, lower=0).array.ravel().tolist() == [1, 1, 0, 0]
     with pytest.raises(ParameterError, match="intensity nan"):
         segment(volume, "region-growing", seeds=[(0, 0, 2)], lower=0)
+
+
+def test_a_mask_of_seeds_is_all_its_voxels_as_points(affine: np.ndarray) -> None:
+    volume, points = blob(affine)
+    marked = np.zeros(volume.array.shape, np.uint16)
+    for index in itk_seeds(volume, points):
+        marked[tuple(index)] = 700
+    seeds = LabelMap(marked, volume.geometry, (Segment(700, "scribble"),))
+    expected = segment(volume, "region-growing", seeds=points, lower=80, upper=240)
+    assert np.array_equal(segment(volume, "region-growing", seed_mask=seeds, lower=80, upper=240).array, expected.array)
+    both = segment(volume, "region-growing", seed_mask=seeds, seeds=points[:1], lower=80, upper=240)
+    assert np.array_equal(both.array, expected.array)
+    assert not both.findings
+
+
+def test_voxels_of_a_seed_mask_outside_the_limits_are_counted() -> None:
+    volume = Volume(np.array([[[50, 0, 50, 50]]], np.int16), Geometry((1, 1, 4), np.eye(4)))
+    seeds = LabelMap(np.array([[[1, 1, 0, 0]]], np.uint8), volume.geometry, (Segment(1, "s"),))
+    found = segment(volume, "region-growing", seed_mask=seeds, lower=40)
+    assert found.array.ravel().tolist() == [1, 0, 0, 0]
+    (finding,) = found.findings
+    assert (finding.code, finding.details["voxels"], finding.details["of_voxels"]) == ("SEED_OUTSIDE_LIMITS", 1, 2)
+    with pytest.raises(ParameterError, match="no seed has an intensity"):
+        segment(volume, "region-growing", seed_mask=seeds, lower=60)
+    with pytest.raises(GeometryMismatchError, match="seed_mask lies on another grid"):
+        segment(
+            volume.with_array(volume.array),
+            "region-growing",
+            seed_mask=LabelMap(seeds.array, Geometry((1, 1, 4), np.diag([2.0, 2, 2, 1])), seeds.segments),
+            lower=1,
+        )
+    with pytest.raises(InputError, match="seed_mask holds no voxel"):
+        segment(volume, "region-growing", seed_mask=LabelMap(np.zeros((1, 1, 4), np.uint8), volume.geometry, seeds.segments), lower=1)
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ class _Course:
     def _check_plan(self, channels: int, bytes_each: int, passes: int) -> None:
         """Raise MemoryError where the sums would need more than the request allows: the next attempt needs less."""
         plane = math.prod(n for axis, n in enumerate(self.shape) if axis != self.axis)
-        needed = min(self.windows.patch_size[self.axis], self.shape[self.axis]) * plane * (channels * (bytes_each + 4 * passes) + bytes_each)
+        depth = min(self.windows.patch_size[self.axis], self.shape[self.axis])
+        needed = depth * plane * (channels * (bytes_each + 4 * passes) + bytes_each)
         if self.request.memory_mb is not None and needed > self.request.memory_mb << 20:
             raise MemoryError(f"the sums need {needed >> 20} MB, {self.request.memory_mb} MB are allowed")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydantic
 
-from medseg.core.errors import ParameterError
+from medseg.core.errors import GeometryMismatchError, ParameterError
 from medseg.core.finding import Finding, Severity
-from medseg.core.label_map import LabelMap
+from medseg.core.label_map import LabelMap, present_numbers, smallest_unsigned
 from medseg.core.provenance import Provenance, StepRecord
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
@@ -22,6 +23,7 @@ from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.prompt.description import ClickDescription
 from medseg.segmentation.learned.prompt.loading import PromptModel, find_prompt_model
 from medseg.segmentation.learned.prompt.prompts import Prompts, check_prompts
+from medseg.segmentation.prompt_points import points_from
 
 DEFAULT_MODEL = "click-3d"
 _REFERENCE = "doi:10.1109/TPAMI.2018.2840695 (DeepIGeoS); VISTA3D, doi:10.48550/arXiv.2406.05285"
@@ -37,10 +39,21 @@ class PromptParams(MethodParams):
     previous: LabelMapInput | None = Field(None, description="A mask of the structure to refine, on the grid of the scan")
     structures: list[str] = Field([], description="Structures by name or number, for models that know some (VISTA3D)")
     label: str = Field("structure", description="Name of the segment that the points or boxes mark", min_length=1)
+    seed_map: LabelMapInput | None = Field(
+        None, description="Label map of a classical method, on the grid of the scan: points are made from its segments, one answer each"
+    )
+    from_segments: list[str] = Field([], description="Segments of the seed map that points are made from; empty: all that have voxels")
+    seed_points: int = Field(1, description="Points made inside each of these segments, the deepest voxel first", ge=1, le=50)
+    seed_background_points: int = Field(0, description="Points made around each of these segments, 4 to 8 mm outside", ge=0, le=50)
 
     @pydantic.model_validator(mode="after")
     def _enough(self) -> PromptParams:
-        if not (self.points or self.box_corners or self.previous is not None or self.structures):
+        asked = bool(self.points or self.box_corners or self.previous is not None or self.structures)
+        if self.seed_map is None and self.from_segments:
+            raise ValueError("from_segments names segments of a seed_map: give that label map too")
+        if self.seed_map is not None and (asked or self.background_points):
+            raise ValueError("a seed_map makes the points itself: leave out points, boxes, previous and structures, or the seed_map")
+        if self.seed_map is None and not asked:
             raise ValueError(
                 "say what to segment: a point inside it, two corners of a box around it, a previous mask, or a structure by name"
             )
@@ -53,7 +66,9 @@ def prompt(volume: Volume, params: PromptParams, settings: RunSettings) -> Label
 
     The built-in `click-3d` marks one structure in a CT or MR scan: one click inside it gives a mask, further clicks
     inside and outside correct it. Components without a click are left out. A click that the mask does not follow gives
-    the finding PROMPT_NOT_FOLLOWED, an empty mask NOTHING_FOUND. Raises ParameterError for prompts outside the scan,
+    the finding PROMPT_NOT_FOLLOWED, an empty mask NOTHING_FOUND. With a `seed_map` (what region growing or a threshold found)
+    the clicks are made from its segments, and each gives a segment of its name and number; a voxel that two answers claim
+    goes to the lower number. Raises ParameterError for prompts outside the scan,
     GeometryMismatchError for a previous mask on another grid, ModelError and its children, MissingDependencyError
     without the extra `learned`.
 
@@ -64,6 +79,8 @@ def prompt(volume: Volume, params: PromptParams, settings: RunSettings) -> Label
     >>> int(found.array[20, 20, 20]), int(found.array[0, 0, 0])
     (1, 0)
     """
+    if params.seed_map is not None:
+        return _seeded(volume, params, params.seed_map, settings)
     model = find_prompt_model(params.model, settings.model_folders)
     prompts = check_prompts(volume.geometry, params.points, params.background_points, params.box_corners, params.previous)
     if isinstance(model.description, ClickDescription):
@@ -76,6 +93,45 @@ def prompt(volume: Volume, params: PromptParams, settings: RunSettings) -> Label
         findings = (*findings, *_unfollowed(outcome.labels != 0, volume, params))
     provenance = _provenance(model, params, outcome.device, outcome.notes)
     return LabelMap(outcome.labels.T, volume.geometry, outcome.segments, volume.source, findings, provenance)
+
+
+def _seeded(volume: Volume, params: PromptParams, seed_map: LabelMap, settings: RunSettings) -> LabelMap:
+    """One answer for each segment of the seed map, from points made of it."""
+    if not seed_map.geometry.matches(volume.geometry):
+        raise GeometryMismatchError(
+            "prompt: the seed map lies on another grid than the scan; restore it onto the scan's grid first",
+            volume.geometry,
+            seed_map.geometry,
+        )
+    held = set(present_numbers(seed_map.array))
+    chosen = [seed_map[label] for label in dict.fromkeys(params.from_segments)] if params.from_segments else list(seed_map.segments)
+    seeds = [segment for segment in chosen if segment.number in held]
+    if not seeds:
+        raise ParameterError("prompt: the chosen segments of the seed map have no voxel: there is no place to click on")
+    array = np.zeros(volume.geometry.shape, smallest_unsigned(max(segment.number for segment in seeds)), order="F")
+    findings, segments, last = list(volume.findings), [], None
+    for segment in sorted(seeds, key=lambda one: one.number):
+        made = points_from(seed_map, segment.number, inside=params.seed_points, outside=params.seed_background_points)
+        update = {
+            "seed_map": None,
+            "from_segments": [],
+            "points": list(made.inside_mm),
+            "background_points": list(made.outside_mm),
+            "label": segment.label,
+        }
+        last = prompt.function(volume, params.model_copy(update=update), settings)
+        array[(last.array != 0) & (array == 0)] = segment.number
+        segments.append(replace(segment, algorithm=last.segments[0].algorithm))
+        findings += [finding for finding in last.findings if finding not in findings]
+    provenance = None if last is None or last.provenance is None else replace(last.provenance, steps=(_record(params, last.provenance),))
+    return LabelMap(array, volume.geometry, tuple(segments), volume.source, tuple(findings), provenance)
+
+
+def _record(params: PromptParams, provenance: Provenance) -> StepRecord:
+    """The step as it was asked for: with the seed map, not with the points made from it."""
+    given = {**params.model_dump(exclude={"previous", "seed_map"}), "previous": False, "seed_map": True}
+    name = (provenance.model or {}).get("name", params.model)
+    return StepRecord("prompt", Stage.SEGMENT.value, {**given, "model": name}, _REFERENCE)
 
 
 def _clicked(volume: Volume, params: PromptParams, prompts: Prompts, model: PromptModel, settings: RunSettings) -> LabelMap:
@@ -113,7 +169,8 @@ def _unfollowed(mask: npt.NDArray[np.bool_], volume: Volume, params: PromptParam
 
 def _provenance(model: PromptModel, params: PromptParams, device: str, notes: tuple[str, ...]) -> Provenance:
     description = model.description
-    given: dict[str, Any] = {**params.model_dump(exclude={"previous"}), "previous": params.previous is not None, "model": description.name}
+    given: dict[str, Any] = {**params.model_dump(exclude={"previous", "seed_map"}), "previous": params.previous is not None}
+    given |= {"model": description.name}
     return Provenance(
         versions=versions(),
         steps=(StepRecord("prompt", Stage.SEGMENT.value, given, _REFERENCE),),

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.core.errors import ParameterError
+from medseg.core.errors import GeometryMismatchError, ParameterError
 from medseg.core.geometry import Geometry
+from medseg.core.label_map import LabelMap
+from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.method.schema import parameters_of
 from medseg.method.settings import RunSettings
 from medseg.segmentation.learned.prompt.method import prompt
+from medseg.segmentation.prompt_points import points_from
 
 pytest.importorskip("torch")
 
@@ -28,6 +31,10 @@ def test_parameters_are_described_once_for_all_interfaces() -> None:
         "previous": ("label-map", False, ""),
         "structures": ("text", True, ""),
         "label": ("text", False, ""),
+        "seed_map": ("label-map", False, ""),
+        "from_segments": ("text", True, ""),
+        "seed_points": ("integer", False, ""),
+        "seed_background_points": ("integer", False, ""),
     }
 
 
@@ -53,3 +60,44 @@ def test_points_outside_the_scan_and_names_are_refused() -> None:
         prompt(SCAN, prompt.build({"points": ["50,1,1"]}), settings=settings)
     with pytest.raises(ParameterError, match="knows no structures by name"):
         prompt(SCAN, prompt.build({"structures": ["liver"]}), settings=settings)
+
+
+def seeds_and_scan() -> tuple[LabelMap, Volume]:
+    """Two balls that stand out of a scan, and a smaller mask inside each, as a threshold might find it."""
+    grid = Geometry((60, 40, 40), np.eye(4))
+    places = np.indices(grid.shape)
+    one, two = (np.sqrt(((places - np.array(c)[:, None, None, None]) ** 2).sum(axis=0)) for c in ((16, 20, 20), (44, 20, 20)))
+    scan = np.where((one < 9) | (two < 8), 120, 0) + np.random.default_rng(0).normal(0, 5, grid.shape)
+    array = np.where(one < 5, 7, np.where(two < 4, 300, 0)).astype(np.uint16)
+    segments = (Segment(7, "right"), Segment(300, "left"), Segment(301, "absent"))
+    return LabelMap(array, grid, segments), Volume(scan.astype(np.int16), grid, "CT", "HU")
+
+
+def test_a_mask_of_a_classical_method_becomes_clicks() -> None:
+    """Each segment of the seed map gives one of its name and number, the same as by the click written out."""
+    seeds, scan = seeds_and_scan()
+    settings = RunSettings("cpu")
+    found = prompt(scan, prompt.build({"seed_map": seeds}), settings=settings)
+    assert [(s.number, s.label) for s in found.segments] == [(7, "right"), (300, "left")]
+    for label in ("right", "left"):
+        points = list(points_from(seeds, label).inside_mm)
+        clicked = prompt(scan, prompt.build({"points": points}), settings=settings)
+        assert np.array_equal(found.mask(label), (clicked.array != 0) & ((found.array == 0) | found.mask(label)))
+        assert found.mask(label).sum() > seeds.mask(label).sum()
+    assert found.provenance is not None
+    assert found.provenance.steps[0].parameters["seed_map"] is True
+    one = prompt(scan, prompt.build({"seed_map": seeds, "from_segments": ["left"], "seed_background_points": 2}), settings=settings)
+    assert [s.label for s in one.segments] == ["left"]
+
+
+def test_seed_maps_that_do_not_fit_are_refused() -> None:
+    seeds, scan = seeds_and_scan()
+    settings = RunSettings("cpu")
+    with pytest.raises(ParameterError, match="give that label map too"):
+        prompt.build({"points": [(1, 1, 1)], "from_segments": ["left"]})
+    with pytest.raises(ParameterError, match="makes the points itself"):
+        prompt.build({"points": [(1, 1, 1)], "seed_map": seeds})
+    with pytest.raises(ParameterError, match="no voxel"):
+        prompt(scan, prompt.build({"seed_map": seeds, "from_segments": ["absent"]}), settings=settings)
+    with pytest.raises(GeometryMismatchError, match="another grid"):
+        prompt(SCAN, prompt.build({"seed_map": seeds}), settings=settings)
