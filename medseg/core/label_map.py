@@ -18,6 +18,8 @@ from medseg.core.segment import Segment
 from medseg.core.volume import Source, as_native_fortran
 
 _SLAB_VOXELS = 1 << 22  # bincount turns its input into int64: a slab at a time keeps that copy small
+_GLANCE_VOXELS = 1 << 16
+_FEW = 16  # up to so many numbers looking for each is faster than counting all
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,9 @@ class ProbabilityMap:
 def present_numbers(array: npt.NDArray[Any]) -> list[int]:
     """Return the non-zero values of an unsigned label array in ascending order."""
     flat = array.reshape(-1, order="A") if array.flags.f_contiguous or array.flags.c_contiguous else array.ravel()
+    largest = int(flat.max(initial=0))
+    if largest <= _FEW:
+        return _present_of_few(flat, largest)
     if array.dtype.itemsize > 2:
         found = {int(v) for start in range(0, flat.size, _SLAB_VOXELS) for v in np.unique(flat[start : start + _SLAB_VOXELS])}
         return sorted(found - {0})
@@ -106,6 +111,17 @@ def present_numbers(array: npt.NDArray[Any]) -> list[int]:
     for start in range(0, flat.size, _SLAB_VOXELS):
         counts += np.bincount(flat[start : start + _SLAB_VOXELS], minlength=counts.size)
     return [int(number) for number in np.flatnonzero(counts) if number]
+
+
+def _present_of_few(flat: npt.NDArray[Any], largest: int) -> list[int]:
+    """Look for each number and stop at the first voxel that holds it: most masks show all of theirs early."""
+    missing = set(range(1, largest))
+    for start in range(0, flat.size, _GLANCE_VOXELS):
+        if not missing:
+            break
+        part = flat[start : start + _GLANCE_VOXELS]
+        missing -= {number for number in missing if (part == number).any()}
+    return [number for number in range(1, largest + 1) if number not in missing]
 
 
 def smallest_unsigned(largest: int) -> np.dtype[Any]:

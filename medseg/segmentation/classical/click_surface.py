@@ -28,7 +28,7 @@ class Rules:
     pull: float = 1.0  # of the surface, against the intensities of the voxels near it
     uniform: float = 0.2  # a power: how much an uneven inside counts against a candidate
     small: float = 0.3  # a power: how much size counts against it
-    alike: float = 5.0  # deviations by which the inside may differ from the click before it counts against a candidate
+    alike: float = 6.0  # deviations by which the inside may differ from the click before it counts against a candidate
     centred: float = 0.6  # the click lies this share of the radius off the middle (one deviation)
 
 
