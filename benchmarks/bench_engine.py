@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
-from inputs import load_ct
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACING_MM = (1.5, 1.5, 1.5)
@@ -75,6 +73,9 @@ def recipe(case: Case) -> Any:
 
 def prepare(case: Case, data: Path, folder: Path) -> None:
     """Write the image, a crop of it to warm up on, and the same network as an nnU-Net and as a medseg model."""
+    import SimpleITK as sitk  # here, so that it is not counted among the memory of contenders that do not use it
+    from inputs import load_ct
+
     ct = load_ct(data, case.shape)
     crop = tuple(slice(0, min(side, 64)) for side in case.shape)
     for name, voxels in (("image", ct), ("crop", ct[crop])):

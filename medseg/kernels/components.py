@@ -13,7 +13,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import Connectivity, as_labels, as_mask
-from .runs import Runs, connect_runs, find_runs, paint_runs, reach
+from .runs import Runs, connect_runs, fill_run, find_runs, paint_runs, reach
 from .slabs import in_slabs
 
 
@@ -97,8 +97,7 @@ def _clear_slab(out, lines, first, stop, component, clear, start, end):  # type:
                 line[i] = 1
             for n in range(lines[k * height + j], lines[k * height + j + 1]):
                 if clear[component[n]]:
-                    for i in range(first[n], stop[n]):
-                        line[i] = 0
+                    fill_run(line, first[n], stop[n], 0)
 
 
 def fill_holes(mask: NDArray[Any], connectivity: Connectivity = 6, axis: int | None = None) -> NDArray[np.uint8]:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from .arrays import Connectivity, as_image, as_mask, limits_as, same_shape
-from .runs import line_runs, reach
-from .slabs import in_slabs
+from .runs import fill_run, find_runs, first_run, line_runs, line_scratch, reach, runs_with_seeds
+from .slabs import SLABS, in_slabs
+
+T = TypeVar("T")
 
 # Runs for which room is made at first; memory is only used as far as it is written.
 _FIRST_ROOM = 1 << 20
 # So few lines are painted sooner than threads are started.
 _FEW_LINES = 10_000
+# Share of the lines of the image after which a flood stops to visit line by line, and at least so many lines: from
+# there on it is faster to code all lines in threads and to join their runs in one sweep.
+_LARGE_SHARE = 1 / 16
+_LARGE_LINES = 100
+_DONE, _NO_ROOM, _TOO_LARGE = 0, 1, 2
 
 
 class _Found(NamedTuple):
@@ -47,12 +56,12 @@ class _Found(NamedTuple):
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _reach_line(image, lower, upper, inside, words, line, found):  # type: ignore[no-untyped-def]
+def _reach_line(image, lower, upper, scratch, line, found):  # type: ignore[no-untyped-def]
     """Code the runs of a line that was not reached before."""
     start, count, reached, first, stop, is_inside, _, used = found
     height = image.shape[1]
     n = used[1]
-    end = line_runs(image[line // height, line % height], lower, upper, inside, words, first, stop, n)
+    end = line_runs(image[line // height, line % height], lower, upper, scratch, first, stop, n)
     for m in range(n, end):
         is_inside[m] = 0
     start[line] = n
@@ -62,42 +71,30 @@ def _reach_line(image, lower, upper, inside, words, line, found):  # type: ignor
     used[1] = end
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _first_run(stop, low, high, i):  # type: ignore[no-untyped-def]
-    """The first run from low on that ends after i."""
-    while low < high:
-        middle = (low + high) // 2
-        if stop[middle] > i:
-            high = middle
-        else:
-            low = middle + 1
-    return low
-
-
 @njit(cache=True, nogil=True)
-def _grow(image, seeds, lower, upper, neighbours, found):  # type: ignore[no-untyped-def]
-    """Grow until nothing is left (True) or the room for runs is used up (False: call again with more room)."""
+def _grow(image, seeds, lower, upper, neighbours, most_lines, scratch, found):  # type: ignore[no-untyped-def]
+    """Grow until nothing is left, the room for runs is used up (call again with more), or too many lines are reached."""
     depth, height, length = image.shape
     start, count, _, first, stop, is_inside, stack, used = found
-    inside = np.zeros((length + 7) // 8 * 8, np.uint8)
-    words = inside.view(np.uint64)
     most = length // 2 + 1
     for s in range(seeds.shape[0]):
         line = seeds[s, 0] * height + seeds[s, 1]
         if count[line] == 0:
             if used[1] + most > first.size:
-                return False
-            _reach_line(image, lower, upper, inside, words, line, found)
+                return _NO_ROOM
+            _reach_line(image, lower, upper, scratch, line, found)
         end = np.int64(start[line]) + count[line] - 1
-        n = _first_run(stop, np.int64(start[line]), end, seeds[s, 2])
+        n = first_run(stop, np.int64(start[line]), end, seeds[s, 2])
         if n < end and first[n] <= seeds[s, 2] and is_inside[n] == 0:
             is_inside[n] = 1
             stack[used[2], 0] = line
             stack[used[2], 1] = n
             used[2] += 1
     while used[2] > 0:
+        if used[0] > most_lines:
+            return _TOO_LARGE
         if used[1] + neighbours.shape[0] * most > first.size:
-            return False
+            return _NO_ROOM
         used[2] -= 1
         top = used[2]
         k = stack[top, 0] // height
@@ -109,9 +106,9 @@ def _grow(image, seeds, lower, upper, neighbours, found):  # type: ignore[no-unt
                 continue
             line = there_k * height + there_j
             if count[line] == 0:
-                _reach_line(image, lower, upper, inside, words, line, found)
+                _reach_line(image, lower, upper, scratch, line, found)
             end = np.int64(start[line]) + count[line] - 1
-            n = _first_run(stop, np.int64(start[line]), end, low - apart)
+            n = first_run(stop, np.int64(start[line]), end, low - apart)
             while n < end and first[n] < high + apart:
                 if is_inside[n] == 0:
                     is_inside[n] = 1
@@ -119,7 +116,7 @@ def _grow(image, seeds, lower, upper, neighbours, found):  # type: ignore[no-unt
                     stack[used[2], 1] = n
                     used[2] += 1
                 n += 1
-    return True
+    return _DONE
 
 
 @njit(cache=True, nogil=True)
@@ -131,8 +128,7 @@ def _paint(out, found, begin, finish):  # type: ignore[no-untyped-def]
         row = out[line // height, line % height]
         for n in range(start[line], start[line] + count[line] - 1):
             if is_inside[n]:
-                for i in range(first[n], stop[n]):
-                    row[i] = 1
+                fill_run(row, first[n], stop[n], 1)
 
 
 def _seeds_in(seeds: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -164,25 +160,72 @@ def flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, 
     >>> flood(image, np.array([[0, 0, 1]]), 4, 6).tolist()
     [[[1, 1, 0, 0]]]
     """
+    return grow(image, seeds, lower, upper, connectivity).mask()
+
+
+@dataclass(frozen=True)
+class Region:
+    """What `grow` found, as runs: the mask and the intensities of it are made when asked for."""
+
+    image: NDArray[Any]
+    seeds: NDArray[np.int64]
+    found: _Found | None
+    is_large: bool = False
+
+    def _in_slabs(self, work: Callable[[int, int], T]) -> list[T]:
+        reached = int(self.found.used[0]) if self.found is not None else 0
+        return in_slabs(work, reached, SLABS if reached > _FEW_LINES else 1) if reached else []
+
+    def mask(self) -> NDArray[np.uint8]:
+        """1 in the region, 0 elsewhere."""
+        out = np.zeros(self.image.shape, np.uint8)
+        self._in_slabs(lambda begin, finish: _paint(out, self.found, begin, finish))
+        return out
+
+    def mean_std(self, ddof: int = 0) -> tuple[float, float]:
+        """Mean and standard deviation of the image in the region, as `flood_mean_std` gives them."""
+        if len(self.seeds) == 0:
+            return float("nan"), float("nan")
+        value = self.image[tuple(self.seeds[0])]
+        # relative to one voxel no digits are lost where the mean is large; sums of short integers are exact
+        is_short = self.image.dtype.kind in "iu" and self.image.dtype.itemsize <= 2
+        centre = np.int64(value) if is_short else np.float64(value if np.isfinite(value) else 0)
+        parts = self._in_slabs(lambda begin, finish: _run_sums(self.image, self.found, centre, begin, finish))
+        count, total, squares = (sum(part[n] for part in parts) for n in range(3))
+        if count == 0:
+            return float("nan"), float("nan")
+        return float(centre) + total / count, _std(int(count), float(total), float(squares), ddof)
+
+
+def grow(
+    image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: Connectivity = 6, expect_large: bool = False
+) -> Region:
+    """The region that `flood` paints, without painting it.
+
+    A small region is found line by line, so that nothing else is visited; one that reaches many lines, or that is
+    expected to (the same result, sooner), from all runs of the image: 12 bytes for each of them.
+
+    >>> grow(np.array([[[5, 7, 0, 5]]], np.int16), np.array([[0, 0, 1]]), 4, 8).mean_std()
+    (6.0, 1.0)
+    """
     image = as_image(image)
-    found = _flooded(image, seeds, lower, upper, connectivity)
-    out = np.zeros(image.shape, np.uint8)
-    if found is not None:
-        reached = int(found.used[0])
-        in_slabs(lambda begin, finish: _paint(out, found, begin, finish), reached, 16 if reached > _FEW_LINES else 1)
-    return out
-
-
-def _flooded(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: int) -> _Found | None:
-    """The runs that a flood reaches; None where nothing can be."""
     points = _seeds_in(seeds, image.shape)
     neighbours = _neighbour_lines(connectivity)
     limits = limits_as(image.dtype, lower, upper)
     if limits is None or len(points) == 0:
-        return None
+        return Region(image, points, None)
     lines = image.shape[0] * image.shape[1]
     if lines > np.iinfo(np.int32).max:
         raise ValueError(f"the image has {lines} lines of voxels, more than 2**31 - 1; work on a part of it")
+    found = None if expect_large else _line_by_line(image, points, limits, neighbours)
+    if found is not None:
+        return Region(image, points, found)
+    return Region(image, points, _from_all_runs(image, points, limits, connectivity), is_large=True)
+
+
+def _line_by_line(image: NDArray[Any], points: NDArray[np.int64], limits: tuple[Any, Any], neighbours: NDArray[np.int64]) -> _Found | None:
+    """The runs of the lines that a flood reaches; None where it reaches too many."""
+    lines = image.shape[0] * image.shape[1]
     room = max(_FIRST_ROOM, 16 * (image.shape[2] // 2 + 1))
     found = _Found(
         start=np.empty(lines, np.int32),
@@ -194,25 +237,44 @@ def _flooded(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: floa
         stack=np.empty((room, 2), np.int32),
         used=np.zeros(3, np.int64),
     )
-    while not _grow(image, points, *limits, neighbours, found):
+    scratch = line_scratch(image.shape[2])
+    most_lines = max(_LARGE_LINES, int(lines * _LARGE_SHARE))
+    while (state := _grow(image, points, *limits, neighbours, most_lines, scratch, found)) == _NO_ROOM:
         found = found.with_more_room()
-    return found
+    return found if state == _DONE else None
+
+
+def _from_all_runs(image: NDArray[Any], points: NDArray[np.int64], limits: tuple[Any, Any], connectivity: int) -> _Found:
+    """The same from the runs of all lines."""
+    runs = find_runs(image, *limits)
+    is_inside = runs_with_seeds(runs, points, connectivity)
+    lines = runs.lines.size - 1
+    return _Found(
+        start=runs.lines[:-1].astype(np.int32),
+        runs=(np.diff(runs.lines) + 1).astype(np.int32),
+        reached=np.arange(lines, dtype=np.int32),
+        first=runs.first,
+        stop=runs.stop,
+        is_inside=is_inside,
+        stack=np.empty((0, 2), np.int32),
+        used=np.array([lines, runs.first.size, 0]),
+    )
 
 
 @njit(cache=True, nogil=True)
 def _run_sums(image, found, centre, begin, finish):  # type: ignore[no-untyped-def]
-    """Count, sum and sum of squares of image - centre over the runs that a flood reached."""
+    """Count, sum and sum of squares of image - centre over the runs that a flood reached, in the type of the centre."""
     start, runs, reached, first, stop, is_inside, _, _ = found
     height = image.shape[1]
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, centre - centre, centre - centre
     for m in range(begin, finish):
         line = reached[m]
         row = image[line // height, line % height]
         for n in range(start[line], start[line] + runs[line] - 1):
             if is_inside[n]:
                 count += stop[n] - first[n]
-                for i in range(first[n], stop[n]):
-                    value = np.float64(row[i]) - centre
+                for i in range(np.uint64(first[n]), np.uint64(stop[n])):  # unsigned: see fill_run
+                    value = row[i] - centre
                     total += value
                     squares += value * value
     return count, total, squares
@@ -228,19 +290,7 @@ def flood_mean_std(
     >>> flood_mean_std(np.array([[[5, 7, 0, 5]]], np.int16), np.array([[0, 0, 1]]), 4, 8)
     (6.0, 1.0)
     """
-    image = as_image(image)
-    found = _flooded(image, seeds, lower, upper, connectivity)
-    if found is None:
-        return float("nan"), float("nan")
-    centre = float(image[tuple(np.atleast_2d(seeds)[0])])
-    centre = centre if np.isfinite(centre) else 0.0
-    reached = int(found.used[0])
-    slabs = 16 if reached > _FEW_LINES else 1
-    parts = in_slabs(lambda begin, finish: _run_sums(image, found, centre, begin, finish), reached, slabs) if reached else []
-    count, total, squares = (sum(part[n] for part in parts) for n in range(3))
-    if count == 0:
-        return float("nan"), float("nan")
-    return centre + total / count, _std(int(count), float(total), float(squares), ddof)
+    return grow(image, seeds, lower, upper, connectivity).mean_std(ddof)
 
 
 @njit(cache=True, nogil=True)

@@ -69,7 +69,8 @@ def fuzzy_round(own, around, share, weights, centres, fuzziness):  # type: ignor
                 sums[k, f] += degree * (own[n, f] + share * around[n, f])
     for k in range(number):
         for f in range(size):
-            sums[k, f] /= (1.0 + share) * totals[k]
+            # a centre that no point belongs to stays where it is
+            sums[k, f] = sums[k, f] / ((1.0 + share) * totals[k]) if totals[k] > 0.0 else centres[k, f]
     return sums
 
 

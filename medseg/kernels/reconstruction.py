@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from .arrays import Connectivity, as_image, as_mask, same_shape
 from .neighbours import Neighbours, kind_of, neighbours_of, prefetch
 from .runs import reach
+from .watershed import check_size
 
 _FIRST_ROOM = 1 << 20  # voxels that wait; a power of two
 _AHEAD = 8
@@ -149,6 +150,7 @@ def reconstruct(
     [[[3, 5, 4, 1, 1]]]
     """
     most = as_image(limit, "limit")
+    check_size(most)
     start = as_image(marker, "marker").astype(most.dtype)
     same_shape(start, most, ("marker", "limit"))
     for name, values in (("marker", start), ("limit", most)):
@@ -177,7 +179,8 @@ def fill_shallow(image: NDArray[Any], depth: float, connectivity: Connectivity =
         return reconstruct(limit + limit.dtype.type(depth), limit, "erosion", connectivity)
     highest = int(np.iinfo(limit.dtype).max)
     rise = min(int(depth), highest - int(np.iinfo(limit.dtype).min))  # minima of whole depth: the rest of depth is nothing to them
-    raised = np.minimum(limit.astype(np.int64) + rise, highest).astype(limit.dtype) if rise else limit
+    # cut before it is raised, so that the sum fits; the rise may be beyond a signed dtype, but not modulo its range
+    raised = np.minimum(limit, highest - rise) + np.int64(rise).astype(limit.dtype) if rise else limit
     return reconstruct(raised, limit, "erosion", connectivity)
 
 
@@ -231,6 +234,7 @@ def minima(image: NDArray[Any], connectivity: Connectivity = 6, mask: NDArray[An
     ([[[0, 1, 1, 0, 2]]], 2)
     """
     heights = as_image(image)
+    check_size(heights)
     inside = np.empty((0, 0, 0), np.uint8) if mask is None else as_mask(mask)
     if mask is not None:
         same_shape(heights, inside, ("image", "mask"))

@@ -146,15 +146,16 @@ def resample_linear(
     rounds = dtype.kind != "f"
     check_fill(fill, dtype)
     grid = Grid(matrix, offset, shape)
-    out = np.empty(grid.shape, dtype)
+    work = np.dtype(np.float32) if dtype == np.float16 else dtype  # numba has no float16
+    out = np.empty(grid.shape, work)
     aligned = grid.aligned(source)
-    value = dtype.type(fill)
+    value = work.type(fill)
     if aligned is None:
         in_slabs(lambda start, end: _linear_mixed(source, grid.matrix, grid.offset, value, rounds, out, start, end), out.shape[0])
     else:
         turned, taps = aligned
         in_slabs(lambda start, end: _linear_aligned(turned, *taps, value, rounds, out, start, end), out.shape[0])
-    return out
+    return out.astype(dtype, copy=False)
 
 
 @njit(cache=True, nogil=True)

@@ -106,7 +106,8 @@ def resample_smooth(
     turned, taps = aligned
     follows = [int(column.argmax()) for column in (grid.matrix != 0).T]
     along = [_weights(tap, length, sigmas[axis]) for tap, length, axis in zip(taps, turned.shape, follows, strict=True)]
-    out = np.empty(grid.shape, dtype)
-    value, rounds = dtype.type(fill), dtype.kind != "f"
+    work = np.dtype(np.float32) if dtype == np.float16 else dtype  # numba has no float16
+    out = np.empty(grid.shape, work)
+    value, rounds = work.type(fill), dtype.kind != "f"
     in_slabs(lambda start, end: _smooth_slab(turned, *along, value, rounds, out, start, end), out.shape[0])
-    return out
+    return out.astype(dtype, copy=False)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from .arrays import connectivity_of
 from .slabs import in_slabs, slab_limits
 
-_ONES = np.uint64(0x0101010101010101)
 _NONE = np.uint64(0)
+_BIT = np.uint64(1)
+_BYTE = np.uint64(8)
+_LAST = np.uint64(56)
 _MOST = 2**31 - 1
 
 
@@ -32,30 +34,37 @@ class Runs:
     stop: NDArray[np.int32]
 
 
+def line_scratch(length: int) -> tuple[NDArray[np.uint8], NDArray[np.uint64], NDArray[np.int32]]:
+    """What `line_runs` works in: a byte for each voxel and at least one that stays 0, the same as words, and places.
+
+    Made here and not in the kernels, where numba would take half a second more to compile.
+    """
+    inside = np.zeros((length // 8 + 1) * 8, np.uint8)
+    return inside, inside.view(np.uint64), np.empty(inside.size + 8, np.int32)
+
+
 @njit(cache=True, nogil=True, inline="always")
-def line_runs(line, lower, upper, inside, words, first, stop, n):  # type: ignore[no-untyped-def]
-    """Append the runs of one line from place n on; ``inside`` is scratch of whole words, ``words`` the same memory."""
-    length = line.size
-    for i in range(length):  # this loop becomes vector instructions
+def line_runs(line, lower, upper, scratch, first, stop, n):  # type: ignore[no-untyped-def]
+    """Append the runs of one line from place n on; ``scratch`` comes from `line_scratch`."""
+    inside, words, ends = scratch
+    for i in range(line.size):  # this loop becomes vector instructions
         inside[i] = np.uint8(line[i] >= lower) & np.uint8(line[i] <= upper)
-    is_open = False
+    found = np.int64(0)
+    before = _NONE
     for w in range(words.size):
         word = words[w]
-        if word == (_ONES if is_open else _NONE):
+        changes = word ^ (word << _BYTE | before)
+        before = word >> _LAST
+        if changes == _NONE:
             continue
-        for i in range(8 * w, 8 * w + 8):
-            here = inside[i] != 0
-            if here != is_open:
-                if here:
-                    first[n] = i
-                else:
-                    stop[n] = i
-                    n += 1
-                is_open = here
-    if is_open:
-        stop[n] = length
-        n += 1
-    return n
+        for n_byte in range(8):  # no branch: in noise the processor could not foresee it
+            ends[found] = 8 * w + n_byte
+            found += np.int64(changes & _BIT)
+            changes >>= _BYTE
+    for m in range(found // 2):
+        first[n + m] = ends[2 * m]
+        stop[n + m] = ends[2 * m + 1]
+    return n + found // 2
 
 
 @njit(cache=True, nogil=True)
@@ -67,12 +76,10 @@ def _with_room(array, used, more):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _slab_runs(image, lower, upper, start, end):  # type: ignore[no-untyped-def]
+def _slab_runs(image, lower, upper, scratch, start, end):  # type: ignore[no-untyped-def]
     _, height, length = image.shape
-    inside = np.zeros((length + 7) // 8 * 8, np.uint8)
-    words = inside.view(np.uint64)
     most = length // 2 + 1
-    first = np.empty(max(most, (end - start) * height * 2), np.int32)
+    first = np.empty(max(most, (end - start) * height * 8), np.int32)  # memory is only used as far as it is written
     stop = np.empty_like(first)
     lines = np.empty((end - start) * height, np.int64)
     n = 0
@@ -81,7 +88,7 @@ def _slab_runs(image, lower, upper, start, end):  # type: ignore[no-untyped-def]
             lines[(k - start) * height + j] = n
             if n + most > first.size:
                 first, stop = _with_room(first, n, most), _with_room(stop, n, most)
-            n = line_runs(image[k, j], lower, upper, inside, words, first, stop, n)
+            n = line_runs(image[k, j], lower, upper, scratch, first, stop, n)
     return lines, first[:n], stop[:n]
 
 
@@ -94,7 +101,7 @@ def find_runs(image: NDArray[Any], lower: Any, upper: Any) -> Runs:
     depth, height, length = image.shape
     if length > _MOST - 8:
         raise ValueError(f"the image has {length} voxels along i; at most {_MOST - 8} can be coded in runs")
-    parts = in_slabs(lambda start, end: _slab_runs(image, lower, upper, start, end), depth)
+    parts = in_slabs(lambda start, end: _slab_runs(image, lower, upper, line_scratch(length), start, end), depth)
     offsets = np.cumsum([0] + [part[1].size for part in parts])
     if offsets[-1] > _MOST:
         raise ValueError(f"the mask has {offsets[-1]} runs, more than {_MOST}; work on a part of the volume")
@@ -108,35 +115,55 @@ def find_runs(image: NDArray[Any], lower: Any, upper: Any) -> Runs:
     return Runs((depth, height, length), lines, first, stop)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def first_run(stop, low, high, i):  # type: ignore[no-untyped-def]
+    """The first of the runs of one line, low up to high, that ends after i."""
+    while low < high:
+        middle = (low + high) // 2
+        if stop[middle] > i:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
 def reach(connectivity: int) -> tuple[int, int]:
     """How far runs of a face-neighbour and of a diagonal line may lie apart along i and still touch (-1: never)."""
     return {6: (0, -1), 18: (1, 0), 26: (1, 1)}[connectivity_of(connectivity)]
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, inline="always")
 def _root(parent, n):  # type: ignore[no-untyped-def]
-    while parent[n] != n:
-        parent[n] = parent[parent[n]]
-        n = np.int64(parent[n])
+    above = np.uint32(parent[n])
+    while above != n:
+        over = np.uint32(parent[above])
+        parent[n] = over
+        n, above = over, np.uint32(parent[over])
     return n
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _join_runs(parent, a, b):  # type: ignore[no-untyped-def]
+    """Join two runs; the smaller root stays a root. Places are unsigned: numba need not ask for negative ones."""
+    root_a, root_b = _root(parent, a), _root(parent, b)
+    if root_a < root_b:
+        parent[root_b] = root_a
+    elif root_b < root_a:
+        parent[root_a] = root_b
 
 
 @njit(cache=True, nogil=True)
 def _join_lines(parent, lines, first, stop, here, there, apart):  # type: ignore[no-untyped-def]
-    a, a_end = lines[here], lines[here + 1]
-    b, b_end = lines[there], lines[there + 1]
+    """Join the touching runs of two lines in one sweep over both."""
+    a, a_end = np.uint32(lines[here]), np.uint32(lines[here + 1])
+    b, b_end = np.uint32(lines[there]), np.uint32(lines[there + 1])
     while a < a_end and b < b_end:
-        if first[a] < stop[b] + apart and first[b] < stop[a] + apart:
-            root_a = _root(parent, a)
-            root_b = _root(parent, b)
-            if root_a < root_b:
-                parent[root_b] = root_a
-            elif root_b < root_a:
-                parent[root_a] = root_b
-        if stop[a] < stop[b]:
-            a += 1
-        else:
-            b += 1
+        if (first[a] < stop[b] + apart) & (first[b] < stop[a] + apart):
+            if parent[a] != parent[b]:
+                _join_runs(parent, a, b)
+        a_first = np.uint32(stop[a] < stop[b])  # added, not branched on: which run ends first is like a coin
+        a += a_first
+        b += np.uint32(1) - a_first
 
 
 @njit(cache=True, nogil=True)
@@ -183,8 +210,8 @@ def _number_components(parent, first, stop):  # type: ignore[no-untyped-def]
     return sizes
 
 
-def connect_runs(runs: Runs, connectivity: int, planes: bool = True) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The component of each run (int32, from 0 in order of first appearance) and the voxels of each component.
+def link_runs(runs: Runs, connectivity: int, planes: bool = True) -> NDArray[np.int32]:
+    """For each run a run of its component before it, or itself where it is the first: a forest, joined in threads.
 
     With ``planes=False`` the planes of k are not joined: components in 2D, plane by plane.
     """
@@ -196,7 +223,56 @@ def connect_runs(runs: Runs, connectivity: int, planes: bool = True) -> tuple[ND
     if planes:
         for start, _ in slab_limits(depth)[1:]:
             _join_planes(*table, start, face, diagonal)
+    return parent
+
+
+def connect_runs(runs: Runs, connectivity: int, planes: bool = True) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The component of each run (int32, from 0 in order of first appearance) and the voxels of each component.
+
+    ``planes`` as in `link_runs`.
+    """
+    parent = link_runs(runs, connectivity, planes)
     return parent, _number_components(parent, runs.first, runs.stop)
+
+
+@njit(cache=True, nogil=True)
+def _join_seeds(parent, lines, first, stop, height, seeds):  # type: ignore[no-untyped-def]
+    """Join all runs that hold a seed; give the root of that component, or -1 where no run does."""
+    joined = np.int64(-1)
+    for s in range(seeds.shape[0]):
+        line = seeds[s, 0] * height + seeds[s, 1]
+        n = first_run(stop, lines[line], lines[line + 1], seeds[s, 2])
+        if n < lines[line + 1] and first[n] <= seeds[s, 2]:
+            if joined >= 0:
+                _join_runs(parent, np.uint32(joined), np.uint32(n))
+            joined = n
+    return np.int64(_root(parent, np.uint32(joined))) if joined >= 0 else joined
+
+
+@njit(cache=True, nogil=True)
+def _mark(is_inside, parent, root, start, end):  # type: ignore[no-untyped-def]
+    for n in range(start, end):
+        above = np.uint32(n)
+        while np.uint32(parent[above]) != above:  # other threads read the forest: it is not shortened here
+            above = np.uint32(parent[above])
+        is_inside[n] = np.int64(above) == root
+
+
+def runs_with_seeds(runs: Runs, seeds: NDArray[np.int64], connectivity: int) -> NDArray[np.uint8]:
+    """1 for each run connected to a run that holds a seed, 0 for the others; ``seeds`` N x 3 (k, j, i), in the image."""
+    parent = link_runs(runs, connectivity)
+    root = _join_seeds(parent, runs.lines, runs.first, runs.stop, runs.shape[1], seeds)
+    is_inside = np.empty(parent.size, np.uint8)
+    if parent.size:
+        in_slabs(lambda start, end: _mark(is_inside, parent, root, start, end), parent.size)
+    return is_inside
+
+
+@njit(cache=True, nogil=True, inline="always")
+def fill_run(line, first, stop, value):  # type: ignore[no-untyped-def]
+    """Set the voxels of one run: unsigned places, so that numba asks for no negative ones and the loop is a fill."""
+    for i in range(np.uint64(first), np.uint64(stop)):
+        line[i] = value
 
 
 @njit(cache=True, nogil=True)
@@ -208,8 +284,7 @@ def _paint_slab(out, lines, first, stop, component, values, start, end):  # type
             for n in range(lines[k * height + j], lines[k * height + j + 1]):
                 value = values[component[n]]
                 if value != 0:
-                    for i in range(first[n], stop[n]):
-                        line[i] = value
+                    fill_run(line, first[n], stop[n], value)
 
 
 def paint_runs(runs: Runs, component: NDArray[np.int32], values: NDArray[Any]) -> NDArray[Any]:

@@ -137,11 +137,12 @@ def _best_neighbours(pieces, roots, sizes, near, least, best):  # type: ignore[n
 
 
 def _joined(pieces: NDArray[np.uint32], count: int, least: float, shape: tuple[int, int, int]) -> NDArray[np.uint32]:
-    """Join pieces of fewer than ``least`` voxels to their largest neighbour until none is left that has one."""
+    """Join pieces of fewer than ``least`` voxels to their largest neighbour, in place, until none is left that has one."""
     near = neighbours_of(shape, 6)
     roots = np.arange(count + 1)
     voxels = np.zeros(count + 1, np.int64)
-    for start, stop in slab_limits(pieces.size, max(1, pieces.size >> 22)):
+    slabs = slab_limits(pieces.size, max(1, pieces.size >> 22))
+    for start, stop in slabs:
         voxels += np.bincount(pieces[start:stop], minlength=count + 1)
     voxels[0] = 0
     while True:
@@ -150,7 +151,10 @@ def _joined(pieces: NDArray[np.uint32], count: int, least: float, shape: tuple[i
         _best_neighbours(pieces, roots, sizes, near, float(least), best)
         small = np.flatnonzero(best)
         if len(small) == 0:
-            return roots.astype(np.uint32)[pieces]
+            numbers = roots.astype(np.uint32)
+            for start, stop in slabs:  # an index is copied as int64: a slab at a time keeps that small
+                pieces[start:stop] = numbers[pieces[start:stop]]
+            return pieces
         _join_roots(roots, small, best)
 
 

@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.core.errors import ParameterError, SegmentError
+from medseg.core.errors import InputError, ParameterError, SegmentError
 from medseg.core.geometry import Geometry
-from medseg.core.label_map import LabelMap
+from medseg.core.label_map import LabelMap, present_numbers
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 from medseg.preprocessing.crop import Box, bounding_box, crop_to, plane_distance_mm
 from medseg.preprocessing.denoise import gaussian_mm, refuse_non_finite
+from medseg.preprocessing.distances import grown
 
 _GRAIN_MM = 2.0  # what a Gaussian of this width takes away is noise, not anatomy
 _MEDIAN_OF_NORMAL = 0.6745  # median of |x| for a standard normal x
+_MOST_PLACES = 4096  # every pair of neighbours is judged: memory grows with the square, time with the number
 
 
 class SnapToEdgesParams(MethodParams):
@@ -63,7 +65,7 @@ def snap_to_edges(label_map: LabelMap, params: SnapToEdgesParams, volume: Volume
     labels = crop_to(label_map, box)
     scan = crop_to(volume, box)
     refuse_non_finite(scan.array, "snap-to-edges")
-    numbers = np.array([0, *(segment.number for segment in label_map.segments)], dtype=label_map.array.dtype)
+    numbers = np.array([0, *present_numbers(labels.array)], dtype=label_map.array.dtype)
     places, band = movable_band(scan, labels, numbers, params.reach_mm, params.least_contrast)
     image = scan.array.T if params.sigma_mm == 0 else gaussian_mm(scan.array.T, scan.geometry, params.sigma_mm)
     flooded = watershed(neighbour_range(image), np.where(band, 0, places).astype(np.uint16), 6)
@@ -96,15 +98,18 @@ def movable_band(
     """Return the place of each voxel (k,j,i) among the numbers, from 1, and where a border may move: near it, where it is no noise.
 
     `numbers` rise from 0, the background. What lies wholly in the band is left out of it: nothing would be left to decide from.
+    Raises InputError for more than 4,096 of them.
     """
-    from medseg.kernels.distance import dilate
-
+    if len(numbers) > _MOST_PLACES:
+        raise InputError(
+            f"the borders of {len(numbers) - 1} segments cannot be moved at once, at most {_MOST_PLACES - 1}: divide the label map"
+        )
+    grid = label_map.geometry
     places = (np.searchsorted(numbers, label_map.array.T) + 1).astype(np.uint16)
-    spacing_mm = plane_distance_mm(label_map.geometry)[::-1].tolist()
     every_pair = np.ones((len(numbers) + 1, len(numbers) + 1), dtype=bool)
-    band = dilate(_borders(places, every_pair), reach_mm, spacing_mm).astype(bool)
+    band = grown(_borders(places, every_pair), grid, reach_mm).astype(bool)
     faint = _faint_pairs(scan, np.where(band, 0, places).astype(np.uint16), len(numbers), least_contrast)
-    band &= dilate(_borders(places, faint), reach_mm, spacing_mm) == 0
+    band &= grown(_borders(places, faint), grid, reach_mm) == 0
     band &= ~_thin(places, band, len(numbers))
     return places, band
 

@@ -55,7 +55,7 @@ def instances(label_map: LabelMap, params: InstancesParams) -> LabelMap:
     rest = [segment for segment in label_map.segments if segment.label not in chosen]
     found = find_parts(
         label_map,
-        sorted(chosen),
+        None if params.segments is None else sorted(chosen),
         least_waist_mm=params.least_waist_mm,
         connectivity=params.connectivity,
         keep_at_least_mm3=params.keep_at_least_mm3,
@@ -184,7 +184,8 @@ def _painted(
     dtype = np.promote_types(smallest_unsigned(highest), np.uint8)
     array: npt.NDArray[Any] = label_map.array.astype(np.promote_types(dtype, label_map.array.dtype), order="F")
     if clear:
-        kept = [segment.number for segment in segments if segment in label_map.segments]
+        before = {id(segment) for segment in label_map.segments}  # compared one by one, thousands of instances would take hours
+        kept = [segment.number for segment in segments if id(segment) in before]
         array[~np.isin(label_map.array, kept)] = 0
     table = np.concatenate([[0], numbers]).astype(array.dtype)
     target = array[found.box.slices]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from medseg.core.errors import ParameterError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
-from medseg.core.label_map import LabelMap
+from medseg.core.label_map import LabelMap, present_numbers
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
@@ -80,7 +80,7 @@ def refine_boundary(label_map: LabelMap, params: RefineBoundaryParams, volume: V
     box = band_box(hull_of([box for _, box in chosen]), label_map.geometry, params.band_mm)
     scan, labels = crop_to(volume, box), crop_to(label_map, box)
     refuse_non_finite(scan.array, "refine-boundary")
-    numbers = np.array([0, *(segment.number for segment in label_map.segments)], dtype=label_map.array.dtype)
+    numbers = np.array([0, *present_numbers(labels.array)], dtype=label_map.array.dtype)
     places, band = movable_band(scan, labels, numbers, params.band_mm, params.least_contrast)
     movable = np.isin(numbers, [0, *(segment.number for segment, _ in chosen)])
     band &= movable[places - 1]
@@ -138,9 +138,10 @@ def _by_walking(scene: _Scene, params: RefineBoundaryParams) -> npt.NDArray[np.u
     near[(scene.cores != 0) & ~scene.movable[scene.places - 1]] = 0
     spread = _WALK * scene.noise if scene.noise > 0 else 1e-3 * float(np.ptp(scene.image)) or 1.0
     axes_mm = scene.grid.affine[:3, :3][:, ::-1].T
-    best, winner = np.zeros(scene.places.shape, np.float32), scene.places.copy()
+    best, winner = np.zeros(scene.places.shape), scene.places.copy()
     for place, chance in probabilities(scene.image, scene.cores, axes_mm, 0.5 / spread**2, near):
-        fits = chance * np.exp(-_prior(scene, place, tuple(slice(None) for _ in range(3)), params))
+        # in double precision: exp(stiffness) leaves float32 from 89 on
+        fits = chance * np.exp(-_prior(scene, place, tuple(slice(None) for _ in range(3)), params).astype(np.float64))
         better = scene.band & (fits > best)
         best[better], winner[better] = fits[better], place
     return winner

@@ -14,7 +14,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number
-from medseg.preprocessing.foreground import intensity_above_air
+from medseg.preprocessing.foreground import intensity_above_air, refuse_hounsfield
 
 LEAST_MASK_VOXELS = 100  # fewer say nothing about a field
 LEAST_SIDE = 4  # voxels along an axis below which the scan is not shrunk any further
@@ -45,7 +45,7 @@ def bias_field(volume: Volume, params: BiasFieldParams) -> Volume:
     The field is a smooth factor; it is found on a shrunk copy, where there is signal, and the scan is divided by it. Its
     geometric mean where it was looked for is 1, so the scan keeps its level. The field follows the axes of the grid: on a sheared
     grid it is as smooth along them. Voxels of 0 and below do not count but are divided too; NaN stays. The result is float32. The finding
-    BIAS_FIELD tells how far the field reached. A CT has no such field: use it for MR only. Raises InputError where
+    BIAS_FIELD tells how far the field reached. A CT has no such field. Raises InputError for a CT and where
     fewer than 100 voxels of the shrunk scan hold signal, GeometryMismatchError where the mask lies on another grid.
 
     >>> from medseg.core.geometry import Geometry
@@ -66,6 +66,7 @@ def find_bias_field(volume: Volume, params: BiasFieldParams) -> tuple[npt.NDArra
     """Return the field (k,j,i) that a scan is multiplied with, and its least and greatest value where it was looked for."""
     import SimpleITK as sitk
 
+    refuse_hounsfield(volume, "bias-field")
     finite = np.isfinite(volume.array.T)
     if np.abs(volume.array.T, where=finite, out=np.zeros(finite.shape)).max() > np.finfo(np.float32).max:
         raise InputError("bias-field: intensities go beyond the range of float32 (3.4e38); clip the scan first")

@@ -19,6 +19,8 @@ from medseg.preprocessing.plan import plan_crop
 
 CT_SKIN_HU = -300.0  # between air and the fat below the skin
 CT_AIR_HU = -200.0  # a CT whose darkest voxel is brighter is not in HU, or holds no air
+CT_LUNG_HU = -500.0  # where more than CT_AIR_SHARE of a scan lies below, it is a CT, whatever its file leaves out
+CT_AIR_SHARE = 0.05
 AIR_SHARE = 0.1  # of the way from the darkest to the brightest tissue (percentiles 2 and 98), as BET does it
 OPENING_MM = 4.0  # cuts the table, tubes and noise off the patient
 _AXIAL = "SI"
@@ -79,6 +81,17 @@ def foreground_mask(volume: Volume, threshold: float | None, method_name: str) -
         opened = whole
     body = keep_largest(opened, connectivity=6)
     return _filled(_grown_back(body, tissue, spacing_mm), axis), limit
+
+
+def refuse_hounsfield(volume: Volume, method_name: str) -> None:
+    """Raise InputError for a scan in Hounsfield units, or one that looks like it: some methods make sense on MR only.
+
+    A file that names neither modality nor unit looks like CT where more than a twentieth of it is as low as lung and air.
+    """
+    known = volume.modality == "CT" or volume.unit == "HU"
+    if known or (not volume.modality and not volume.unit and float((volume.array <= CT_LUNG_HU).mean()) > CT_AIR_SHARE):
+        what = "this scan is a CT" if known else f"this scan lies below {CT_LUNG_HU:g} in many places, as only CT does"
+        raise InputError(f"{method_name} is for MR: {what}, whose Hounsfield units it would misread or spoil; give an MR scan")
 
 
 def _filled(mask: npt.NDArray[np.uint8], axis: int) -> npt.NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 from medseg.preprocessing.crop import plane_distance_mm
 from medseg.preprocessing.denoise import gaussian_mm, refuse_non_finite
-from medseg.preprocessing.foreground import foreground_mask
+from medseg.preprocessing.foreground import foreground_mask, refuse_hounsfield
 
 SMOOTHING_MM = 1.0
 SCALP_MM = 6.0  # skin and skull together are thicker than this everywhere on a head
@@ -39,8 +39,8 @@ class SkullStripParams(MethodParams):
 def skull_strip(volume: Volume, params: SkullStripParams) -> Volume:
     """Keep the brain of a T1-weighted MR scan of the head and set everything else to one intensity.
 
-    The brain is found as `brain` does it; grid and dtype stay. Raises InputError where no brain is found, where the scan holds
-    NaN or infinity, and where the dtype cannot hold `outside`.
+    The brain is found as `brain` does it; grid and dtype stay. Raises InputError for a CT, where no brain is found, where the scan
+    holds NaN or infinity, and where the dtype cannot hold `outside`.
 
     >>> from medseg.core.geometry import Geometry
     >>> distance = np.linalg.norm(np.indices((64, 64, 64)).T - 31.5, axis=-1).T * 3.0
@@ -69,6 +69,7 @@ def brain_mask(volume: Volume, bridge_mm: float, closing_mm: float, method_name:
     from medseg.kernels import components
     from medseg.kernels.distance import close, dilate, distance_mm, erode
 
+    refuse_hounsfield(volume, method_name)
     refuse_non_finite(volume.array, method_name)
     head, _ = foreground_mask(volume, None, method_name)
     spacing_mm = plane_distance_mm(volume.geometry)[::-1].tolist()

@@ -42,8 +42,10 @@ def arguments(name: str, geometry: Geometry | None = None) -> dict[str, Any]:
     return {key: value(geometry) if callable(value) else value for key, value in ARGUMENTS[name].items()}
 
 
-def grid(shape: tuple[int, ...], spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Geometry:
-    affine = np.diag([*spacing_mm, 1.0])
+def grid(shape: tuple[int, ...], steps_mm: Any = (1.0, 1.0, 1.0)) -> Geometry:
+    """A grid from its spacing, or from the steps along i, j, k as columns."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(steps_mm) if np.ndim(steps_mm) == 1 else steps_mm
     affine[:3, 3] = CORNER
     return Geometry((shape[0], shape[1], shape[2]), affine)
 
@@ -54,7 +56,15 @@ def some_nan() -> np.ndarray:
     return array
 
 
-POOR_SCANS: dict[str, tuple[np.ndarray, tuple[float, float, float]]] = {
+def blob(shape: tuple[int, ...]) -> np.ndarray:
+    """A bright ellipsoid in noise."""
+    away = sum(
+        ((np.arange(n) - (n - 1) / 2) / max(n / 3, 1)).reshape([-1 if a == b else 1 for b in range(3)]) ** 2 for a, n in enumerate(shape)
+    )
+    return (np.where(away < 1, 80, -20) + np.random.default_rng(3).normal(0, 8, shape)).astype(np.int16)
+
+
+POOR_SCANS: dict[str, tuple[np.ndarray, Any]] = {
     "constant": (np.full((6, 7, 5), 20, np.int16), (1, 1, 1)),
     "one voxel": (np.full((1, 1, 1), 20, np.int16), (1, 1, 1)),
     "one line": (np.arange(9, dtype=np.float64).reshape(1, 9, 1), (1, 1, 1)),
@@ -66,6 +76,11 @@ POOR_SCANS: dict[str, tuple[np.ndarray, tuple[float, float, float]]] = {
     "tiny and huge floats": (np.array([[[1e-300, 20, 1e300, -1e300]]]), (1, 1, 1)),
     "wide integers": (np.array([[[20, 2**62, -(2**62)]]], np.int64), (1, 1, 1)),
     "booleans": (np.array([[[True, False, True]]]), (1, 1, 1)),
+    "two slices": (blob((9, 8, 2)), (1, 1, 5)),
+    "left-handed": (blob((10, 9, 7)), (-0.8, 1.1, 2.5)),
+    "sheared": (blob((10, 9, 7)), ((0.8, 0, 0.3), (0, 1.1, 0.6), (0, 0, 2.5))),
+    "half precision": (blob((6, 7, 5)).astype(np.float16), (1, 1, 1)),
+    "every number of 16 bits": (np.random.default_rng(4).permutation(65536).astype(np.uint16).reshape(64, 32, 32), (1, 1, 1)),
 }
 
 ONE = (Segment(1, "liver"),)
@@ -146,8 +161,8 @@ def test_the_example_of_a_method_runs(name: str) -> None:
 @pytest.mark.parametrize("kind", POOR_SCANS)
 @pytest.mark.parametrize("name", names(Stage.PREPROCESS, Stage.SEGMENT))
 def test_a_poor_scan_gets_a_sensible_answer_or_a_medseg_error(name: str, kind: str) -> None:
-    array, spacing_mm = POOR_SCANS[kind]
-    volume = Volume(array, grid(array.shape, spacing_mm), "CT", "HU")
+    array, steps_mm = POOR_SCANS[kind]
+    volume = Volume(array, grid(array.shape, steps_mm), "CT", "HU")
     before = volume.array.copy()
     method = ALL[name]
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import flood as skimage_flood
 
-from medseg.kernels.flood import flood, flood_mean_std, masked_mean_std, seed_mean_std
+from medseg.kernels.flood import flood, flood_mean_std, grow, masked_mean_std, seed_mean_std
 
 
 def itk_flood(image: NDArray[Any], seeds: NDArray[Any], lower: float, upper: float, connectivity: int) -> NDArray[Any]:
@@ -66,9 +66,46 @@ def test_equal_to_the_peers_on_a_real_ct(ct: NDArray[Any], connectivity: Any, lo
 def test_room_for_runs_grows(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """Noise has so many runs that the first room is used up again and again; nothing is lost."""
     monkeypatch.setattr("medseg.kernels.flood._FIRST_ROOM", 1)
+    monkeypatch.setattr("medseg.kernels.flood._LARGE_SHARE", 1)
     image = rng.integers(0, 4, (40, 60, 50)).astype(np.int16)
     seeds = np.argwhere(image > 0)[:1]
     assert np.array_equal(flood(image, seeds, 1, 3, 6), itk_flood(image, seeds, 1, 3, 6))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([6, 18, 26]), st.tuples(*[st.integers(1, 24)] * 3), st.integers(0, 8), st.integers(0, 4))
+def test_all_runs_and_line_by_line_find_the_same(
+    number: int, connectivity: Any, shape: tuple[int, int, int], width: int, seed_count: int
+) -> None:
+    rng = np.random.default_rng(number)
+    image, seeds = rng.integers(0, 10, shape).astype(np.int16), seeds_in(rng, shape, seed_count)
+    small, large = (grow(image, seeds, 1, 1 + width, connectivity, expect_large=expected) for expected in (False, True))
+    labels, _ = ndimage.label((image >= 1) & (image <= 1 + width), ndimage.generate_binary_structure(3, {6: 1, 18: 2, 26: 3}[connectivity]))
+    inside = np.isin(labels, [labels[tuple(seed)] for seed in seeds if labels[tuple(seed)]])
+    assert large.is_large == (seed_count > 0)
+    for region in (small, large):
+        assert np.array_equal(region.mask(), inside)
+        mean, std = region.mean_std()
+        if inside.any():
+            assert (mean, std) == (pytest.approx(image[inside].mean()), pytest.approx(image[inside].std(), abs=1e-9))
+        else:
+            assert np.isnan(mean)
+            assert np.isnan(std)
+
+
+def test_a_region_that_reaches_many_lines_is_taken_from_all_runs(ct: NDArray[Any]) -> None:
+    body, speck = np.array([[15, 70, 84]]), np.array([[0, 0, 0]])
+    assert grow(ct, body, -300, 3000).is_large
+    small = grow(ct, speck, float(ct[0, 0, 0]), float(ct[0, 0, 0]))
+    assert small.mask()[0, 0, 0] == 1
+    assert not grow(np.eye(40)[None].repeat(40, 0), speck, 1, 1).is_large
+
+
+def test_sums_of_the_farthest_short_integers_do_not_overflow() -> None:
+    image = np.tile(np.array([0, 65_535], np.uint16), (30, 40, 50))
+    mean, std = flood_mean_std(image, np.array([[0, 0, 0]]), 0, 65_535)
+    assert mean == 32_767.5
+    assert std == pytest.approx(32_767.5, rel=1e-15)
 
 
 def test_limits_between_the_integers_hold_no_voxel_that_is_not_between_them() -> None:

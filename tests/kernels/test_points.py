@@ -56,3 +56,10 @@ def test_a_round_of_a_mixture(points: np.ndarray, rng: np.random.Generator) -> N
         apart = points - means[k]
         assert sums[k] == pytest.approx(degree[:, k] @ apart)
         assert squares[k] == pytest.approx((apart * degree[:, k : k + 1]).T @ apart)
+
+
+def test_a_centre_that_no_point_belongs_to_stays() -> None:
+    """So little fuzziness that all memberships are 0 or 1."""
+    own = np.array([[0.0], [1.0]])
+    moved = fuzzy_round(own, own, 0.0, np.ones(2), np.array([[0.4], [9.0]]), 1.0000001)
+    assert moved.ravel().tolist() == [0.5, 9.0]

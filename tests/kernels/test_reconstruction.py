@@ -113,3 +113,13 @@ def test_wrong_arguments_raise() -> None:
         fill_shallow(image, -1)
     with pytest.raises(ValueError, match="limit"):
         reconstruct(image, np.zeros((2, 2, 3), np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32"])
+@pytest.mark.parametrize("depth", [1, 100, 40_000, 65_535, 1e12])
+def test_depths_beyond_the_range_of_whole_numbers_are_those_of_floats(dtype: str, depth: float, rng: np.random.Generator) -> None:
+    info = np.iinfo(dtype)
+    image = rng.integers(info.min, info.max, (4, 5, 6), endpoint=True).astype(dtype)
+    image.flat[:2] = info.min, info.max
+    expected = np.minimum(fill_shallow(image.astype(np.float64), depth), info.max)
+    assert np.array_equal(fill_shallow(image, depth), expected)

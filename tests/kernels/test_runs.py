@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from medseg.kernels.runs import connect_runs, find_runs, paint_runs, reach
+from medseg.kernels.runs import connect_runs, find_runs, link_runs, paint_runs, reach, runs_with_seeds
 
 ONE, MOST = np.uint8(1), np.uint8(255)
 
@@ -27,6 +27,39 @@ def test_runs_of_a_line_are_where_they_should_be() -> None:
     assert runs.lines.tolist() == [0, 3, 4]
     assert runs.first.tolist() == [1, 4, 8, 0]
     assert runs.stop.tolist() == [3, 5, 10, 10]
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 15, 16, 17, 64])
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_lines_end_inside_and_at_the_end_of_a_word(length: int, step: int) -> None:
+    line = np.zeros(length, np.uint8)
+    line[::step] = 1
+    line[-1] = 1
+    runs = find_runs(np.stack([line, line[::-1]])[None], ONE, MOST)
+    expected = []
+    for row in (line, line[::-1]):
+        edges = np.flatnonzero(np.diff(np.pad(row.astype(int), 1)))
+        expected += edges.reshape(-1, 2).tolist()
+    assert np.stack([runs.first, runs.stop], axis=1).tolist() == expected
+
+
+def test_more_runs_than_the_first_room() -> None:
+    mask = np.tile(np.array([1, 0], np.uint8), (40, 30, 100))
+    runs = find_runs(mask, ONE, MOST)
+    assert runs.first.size == 40 * 30 * 100
+    assert connect_runs(runs, 26)[1].tolist() == [1200] * 100
+
+
+def test_runs_that_hold_seeds_and_what_touches_them() -> None:
+    runs = find_runs(np.array([[[1, 0, 1, 0, 1], [1, 0, 0, 0, 1]]], np.uint8), ONE, MOST)
+
+    def inside(*seeds: tuple[int, int, int]) -> list[int]:
+        return runs_with_seeds(runs, np.array(seeds, np.int64).reshape(-1, 3), 6).tolist()
+
+    assert inside((0, 0, 0)) == [1, 0, 0, 1, 0]
+    assert inside((0, 1, 4), (0, 0, 2)) == [0, 1, 1, 0, 1]
+    assert inside((0, 0, 1)) == inside() == [0, 0, 0, 0, 0]
+    assert link_runs(runs, 6, planes=False).tolist() == [0, 1, 2, 0, 2]
 
 
 def test_lines_longer_than_16_bits_work() -> None:

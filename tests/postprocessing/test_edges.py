@@ -77,3 +77,14 @@ def test_a_border_that_noise_hides_stays():
     label_map = LabelMap(labels, grid, (Segment(1, "one"),))
     found = snap_to_edges(label_map, SnapToEdgesParams(reach_mm=3.5), volume=Volume(scan.astype(np.int16), grid))
     np.testing.assert_array_equal(found.array, labels)
+
+
+def test_more_segments_than_pairs_can_be_judged_of_are_refused() -> None:
+    """70,000 segments: their places do not fit 16 bits, and all pairs of them would take gigabytes."""
+    grid = Geometry((70, 100, 10), np.eye(4))
+    numbers = np.arange(1, 70_001, dtype=np.uint32).reshape(grid.shape)
+    many = LabelMap(numbers, grid, tuple(Segment(n, f"s{n}") for n in range(1, 70_001)))
+    scan = Volume(np.zeros(grid.shape, np.int16), grid)
+    for name in ("snap-to-edges", "refine-boundary"):
+        with pytest.raises(InputError, match=r"the borders of 70000 segments cannot be moved at once"):
+            postprocess(many, name, volume=scan)

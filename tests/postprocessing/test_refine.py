@@ -105,3 +105,11 @@ def test_a_coarse_mask_of_a_real_spleen_gets_nearer_to_its_reference(ct: Volume,
     rough = LabelMap(coarse, organs.geometry, (Segment(1, "spleen"),))
     found = postprocess(rough, "refine-boundary", volume=ct, rule=rule, band_mm=5.0)
     assert dice(found.array > 0, spleen) > dice(coarse > 0, spleen) + 0.015
+
+
+def test_the_stiffest_border_stays_without_a_warning() -> None:
+    """exp(100) is beyond float32."""
+    scan, labels, _ = scene(np.diag([0.9, 1.1, 1.3, 1.0]))
+    soft, stiff = (postprocess(labels, "refine-boundary", volume=scan, rule="random-walker", stiffness=value) for value in (1, 100))
+    moved = [int((found.array != labels.array).sum()) for found in (soft, stiff)]
+    assert moved[1] < 0.1 * moved[0]

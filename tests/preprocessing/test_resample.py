@@ -306,3 +306,12 @@ def test_grids_that_share_no_voxels_are_told_apart(affine: np.ndarray) -> None:
     assert shared_voxels(grid, with_spacing(grid, [3.0])) is None
     assert shared_voxels(grid, grid.transformed(np.eye(3), (0.005, 0, 0), (6, 7, 8))) is not None
     assert shared_voxels(grid, grid.transformed(np.eye(3) * 1.01, (0, 0, 0), (6, 7, 8))) is None
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_half_precision_is_kept(antialias: bool) -> None:
+    array = np.random.default_rng(0).normal(0, 9, (6, 8, 7)).astype(np.float16)
+    half, single = (Volume(values, Geometry(array.shape, np.eye(4))) for values in (array, array.astype(np.float32)))
+    found, expected = (preprocess(scan, "resample", spacing_mm=1.7, antialias=antialias).array for scan in (half, single))
+    assert found.dtype == np.float16
+    assert np.array_equal(found, expected.astype(np.float16))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.preprocessing.preprocess import preprocess
 from medseg.preprocessing.skull_strip import brain_mask
+from medseg.segmentation.segment import segment
 
 
 def head(affine: np.ndarray, bias: float = 0.0) -> tuple[Volume, np.ndarray]:
@@ -82,3 +85,16 @@ def test_what_is_no_head_is_refused() -> None:
         preprocess(scan, "skull-strip", bridge_mm=14)
     with pytest.raises(ParameterError, match="bridge_mm"):
         preprocess(scan, "skull-strip", bridge_mm=0)
+
+
+@pytest.mark.parametrize("name", ["brain", "skull-strip", "bias-field"])
+def test_a_ct_is_refused_also_where_its_file_does_not_say_so(name: str) -> None:
+    array = np.full((20, 20, 20), 40, np.int16)
+    array[:4] = -1000
+    scan = Volume(array, Geometry(array.shape, np.diag([3.0, 3.0, 3.0, 1.0])))
+    run = segment if name == "brain" else preprocess
+    with pytest.raises(InputError, match=f"{name} is for MR: this scan lies below -500 in many places"):
+        run(scan, name)
+    for said in (replace(scan, modality="CT"), replace(scan, unit="HU")):
+        with pytest.raises(InputError, match=f"{name} is for MR: this scan is a CT"):
+            run(said.with_array(np.abs(array)), name)

@@ -130,7 +130,10 @@ def _draw(inside: npt.NDArray[np.uint8], most: int, seed: int) -> npt.NDArray[np
     if number <= most:
         return np.flatnonzero(flat)
     rng = np.random.default_rng(seed)
-    places = np.unique(rng.integers(0, flat.size, int(2 * most * (flat.size / number)) + 100))
+    draws = int(2 * most * (flat.size / number)) + 100
+    if number <= draws:  # few voxels of many are looked at: to draw blindly would take more memory than to list them
+        return np.sort(rng.choice(np.flatnonzero(flat), most, replace=False))
+    places = np.unique(rng.integers(0, flat.size, draws))
     places = places[flat[places] != 0]
     return np.sort(rng.choice(places, most, replace=False)) if len(places) > most else places
 

@@ -53,9 +53,9 @@ def felzenszwalb(volume: Volume | tuple[Volume, ...], params: FelzenszwalbParams
     volumes = volume if isinstance(volume, tuple) else (volume,)
     first = volumes[0]
     channels = np.stack([smooth_channel(item, params.sigma_mm) for item in volumes])
-    voxels = math.ceil(params.keep_at_least_mm3 / first.geometry.voxel_volume_mm3 - 1e-6)
+    voxels = math.ceil(min(params.keep_at_least_mm3 / first.geometry.voxel_volume_mm3, channels[0].size) - 1e-6)
     world = first.geometry.affine[:3, 2::-1]  # mm for steps along k, j, i
-    labels, count = graph_regions(channels, world, params.scale, min(voxels, channels[0].size), params.connectivity)
+    labels, count = graph_regions(channels, world, params.scale, voxels, params.connectivity)
     if count == 0:
         raise InputError("felzenszwalb: no voxel has a value in every channel; check the scan")
     advice = "raise scale, sigma_mm or keep_at_least_mm3"

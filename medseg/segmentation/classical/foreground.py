@@ -66,7 +66,7 @@ def brain(volume: Volume, params: BrainParams) -> LabelMap:
     In the head (see `foreground`), what is as bright as grey matter is eroded by `bridge_mm` until the bridges to the scalp break; the
     piece deepest in the head is kept, grows back within its own intensities, and clefts and holes are closed. Lengths are measured
     across the planes of the grid. It is quick and needs no training, and is less exact than a trained network: look
-    at every slice. Raises InputError where no brain is found or the scan holds NaN or infinity.
+    at every slice. Raises InputError for a CT, where no brain is found, and where the scan holds NaN or infinity.
 
     >>> import numpy as np
     >>> from medseg.core.geometry import Geometry

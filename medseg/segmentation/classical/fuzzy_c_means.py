@@ -49,8 +49,7 @@ def fuzzy_c_means(volume: Volume | tuple[Volume, ...], params: FuzzyCMeansParams
     The spatial term is Chen and Zhang's (FCM_S1): a class also costs its distance to the mean of the voxel's neighbourhood, a
     box in mm (on a sheared grid it leans with the grid), which makes classes of noisy scans whole. Without it, one scan is
     parted on its whole histogram; otherwise classes are learned from `sample_voxels` voxels. Several scans count in their
-    standard deviations. Classes are ordered by their mean over the scans; the
-    darkest is background. The finding CLASS_MEANS
+    standard deviations. Classes are ordered by their mean over the scans; the darkest is background. The finding CLASS_MEANS
     tells the means. A voxel that is NaN or infinite in one scan is in no class and in no neighbourhood. Raises InputError
     where there are fewer intensities than classes, GeometryMismatchError where grids differ.
 

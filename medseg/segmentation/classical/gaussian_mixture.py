@@ -48,8 +48,7 @@ def gaussian_mixture(volume: Volume | tuple[Volume, ...], params: GaussianMixtur
     Each class has a mean, a full covariance and a share, found by expectation maximisation from the classes of k-means: on
     the whole histogram for one scan without position, else from `sample_voxels` voxels. With `smoothness_mm` neighbours
     prefer to agree (Potts model, iterated conditional modes): each mm² of border costs the evidence of so many mm³, on
-    every grid alike, sheared ones included. Classes are ordered by their mean over the scans; the
-    darkest is background. The
+    every grid alike, sheared ones included. Classes are ordered by their mean over the scans; the darkest is background. The
     finding CLASS_MEANS tells means, standard deviations and shares. A voxel that is NaN or infinite in one scan is in no
     class. Raises InputError where there are fewer intensities than classes, GeometryMismatchError where grids differ.
 

@@ -19,6 +19,7 @@ _UNITS = 1000.0  # costs are whole numbers: so many to one
 _DEAREST = 1 << 25  # cost of an edge or of an intensity, at most: a mark outweighs all six edges of its voxel
 _MARKED = 1 << 28
 _BINS = 1024
+_TOLD = 10  # names of structures in a message
 _SURPRISE = 0.01  # share of any intensity in a model: none is impossible
 
 
@@ -66,7 +67,7 @@ def graph_cut(volume: Volume, params: GraphCutParams) -> LabelMap:
 
     marks = mark(volume, params, "graph-cut", one_structure=True)
     if len(marks.segments) != 1:
-        names = ", ".join(segment.label for segment in marks.segments)
+        names = ", ".join(segment.label for segment in marks.segments[:_TOLD]) + (", ..." if len(marks.segments) > _TOLD else "")
         raise ParameterError(f"graph-cut divides one structure from background, the marks hold {names}; use random-walker for several")
     if not marks.background:
         raise ParameterError("graph-cut: nothing is marked as background; give background_seeds, reach_mm or background_beyond")

@@ -35,16 +35,21 @@ class GrowFromSeedsParams(MarkParams):
     )
 
 
-@method("grow-from-seeds", stage=Stage.SEGMENT, reference="doi:10.1109/TPAMI.2004.1261076; GrowCut: doi:10.1007/978-3-540-88682-2_9")
+@method(
+    "grow-from-seeds",
+    stage=Stage.SEGMENT,
+    reference="doi:10.1109/TPAMI.2004.1261076; geodesic segmentation: doi:10.1007/978-3-540-88682-2_9",
+)
 def grow_from_seeds(volume: Volume, params: GrowFromSeedsParams) -> LabelMap:
     """Give each voxel to the mark that reaches it along the cheapest path: short, and over small differences of intensity.
 
     A step between neighbours costs sqrt(length² + (edge_mm · difference / contrast)²), length in mm on any grid (unequal
-    spacing, oblique, sheared); the paths are exact, so the result depends on no order of growth, and voxels at equal cost go
-    to the lower number. What background marks win is background; without any every voxel belongs to a structure. NaN and
-    infinity belong to nothing and no path leads through them. Markers keep their segments; where seeds and markers share a
-    voxel the seed counts. Raises ParameterError for a point outside the scan or seeds on one voxel, InputError where no mark
-    is left, GeometryMismatchError where the markers lie on another grid.
+    spacing, oblique, sheared), but no more than 1,024 of the shortest steps on the grid; the paths are exact, so the result
+    depends on no order of growth, and voxels at equal cost go to the lower number. What background marks win is background;
+    without any every voxel belongs to a structure. NaN and infinity belong to nothing and no path leads through them.
+    Markers keep their segments; where seeds and markers share a voxel the seed counts. Raises ParameterError for a point
+    outside the scan or seeds on one voxel, InputError where no mark is left, GeometryMismatchError where the markers lie on
+    another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 1, 0, 9, 9, 8, 9]]], np.int16), Geometry((1, 1, 7), np.eye(4)))

@@ -79,7 +79,8 @@ def triangle(bins: Bins) -> int:
     # whole numbers: exact for every scan that fits into memory
     distance = counts[peak] * steps - width * counts[low + steps]
     found = int(distance.argmax()) + low
-    return len(counts) - 1 - found if flip else found
+    # the far end itself would leave nothing on its side
+    return len(counts) - 1 - max(found, low + 1) if flip else found
 
 
 def _held(bins: Bins) -> tuple[npt.NDArray[np.int64], Floats, Floats]:

@@ -15,6 +15,7 @@ from medseg.core.volume import Volume
 
 FRACTION_BINS = 256  # bins of a scan whose intensities are no whole numbers, as scikit-image and ImageJ take
 _MOST_VALUES = 65536
+_MOST_EXACT = 2**53  # beyond it a double does not tell neighbouring whole numbers apart
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _as_few_whole_numbers(image: npt.NDArray[Any]) -> tuple[float, npt.NDArray[A
         if not image.size:
             return None
     low, high = image.min(), image.max()
-    if int(high) - int(low) >= _MOST_VALUES:
+    if int(high) - int(low) >= _MOST_VALUES or max(-int(low), int(high)) > _MOST_EXACT:
         return None
     return float(low), (image - low).astype(np.uint16)
 
@@ -144,11 +145,12 @@ def around(dtype: np.dtype[Any], value: float) -> tuple[float, float]:
     """Return the greatest intensity that the dtype can hold at or below a threshold, and the next one above it.
 
     >>> around(np.dtype(np.int16), 4.5)
-    (4, 5)
+    (4.0, 5.0)
     """
     if dtype.kind != "f":
-        return math.floor(value), math.floor(value) + 1
-    below = dtype.type(value)
-    if below > value:
-        below = np.nextafter(below, dtype.type(-math.inf))
-    return float(below), float(np.nextafter(below, dtype.type(math.inf)))
+        below = float(math.floor(value))
+        return below, below + 1
+    held = dtype.type(value)
+    if held > value:
+        held = np.nextafter(held, dtype.type(-math.inf))
+    return float(held), float(np.nextafter(held, dtype.type(math.inf)))

@@ -33,8 +33,7 @@ def k_means_clusters(volume: Volume | tuple[Volume, ...], params: KMeansParams) 
     One scan without position is parted on its whole histogram, and exactly: no better partition exists (with two classes it is
     Otsu's). Several scans count in their standard deviations; with `position_scale_mm` the place in the patient counts too,
     in mm on every grid, sheared ones included. These classes are learned from `sample_voxels` voxels by Lloyd's rounds from
-    fixed starts. Classes are ordered by their mean over the scans; the
-    darkest is background. The finding CLASS_MEANS tells
+    fixed starts. Classes are ordered by their mean over the scans; the darkest is background. The finding CLASS_MEANS tells
     the means. A voxel that is NaN or infinite in one scan is in no class. Raises InputError where there are fewer
     intensities than classes, GeometryMismatchError where grids differ.
 

@@ -13,7 +13,7 @@ import pydantic
 from medseg.core.errors import InputError
 from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
-from medseg.core.label_map import LabelMap
+from medseg.core.label_map import LabelMap, smallest_unsigned
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
@@ -98,7 +98,8 @@ def nested_regions(
     image = volume.array.T
     cost = _cost(image, vary, centre)
     if np.isfinite(within).any():
-        low, high = (image.dtype.type(limit) if image.dtype.kind == "f" else limit for limit in within)
+        with np.errstate(over="ignore"):  # a limit beyond the dtype is none
+            low, high = (image.dtype.type(limit) if image.dtype.kind == "f" else limit for limit in within)
         cost = np.where((image >= low) & (image <= high), cost, cost.dtype.type(np.nan))
     is_whole = image.dtype.kind != "f" and float(centre).is_integer()
     found = levels.join_levels(cost, np.asarray(seeds)[:, ::-1], connectivity, is_whole=is_whole)
@@ -170,7 +171,7 @@ def nested_growing(volume: Volume, params: NestedGrowingParams) -> LabelMap:
     if not chosen:
         leap = nested.before_greatest_leap(params.at_least_ml)
         chosen = [limits[-1] if leap is None else leap]
-    labels = np.zeros(nested.levels.shape, np.uint8 if len(chosen) < 256 else np.uint16)
+    labels = np.zeros(nested.levels.shape, smallest_unsigned(len(chosen)))
     for number in range(len(chosen), 0, -1):
         labels[nested.region(chosen[number - 1]).T] = number
     names = [params.label] if len(chosen) == 1 else [f"{params.label}_{n + 1}" for n in range(len(chosen))]

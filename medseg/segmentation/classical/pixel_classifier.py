@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pydantic
 
 from medseg.core.errors import GeometryMismatchError, InputError
 from medseg.core.finding import Finding, Severity
@@ -37,7 +38,13 @@ class PixelClassifierParams(MethodParams):
     least_probability: Number | None = Field(
         None, description="Voxels whose likeliest segment is less likely than this stay unlabelled; empty: none do", ge=0, le=1
     )
-    seed: int = Field(0, description="Start of the random numbers: the same seed gives the same forest", ge=0)
+    seed: int = Field(0, description="Start of the random numbers: the same seed gives the same forest", ge=0, le=4_294_967_295)
+
+    @pydantic.model_validator(mode="after")
+    def _sizes(self) -> PixelClassifierParams:
+        if not all(0 <= sigma <= 100 for sigma in self.sigmas_mm):
+            raise ValueError("sigmas_mm must lie between 0 and 100")
+        return self
 
 
 @method("pixel-classifier", stage=Stage.SEGMENT, reference="doi:10.1023/A:1010933404324", several=True)

@@ -105,15 +105,18 @@ def confidence_connected(volume: Volume, params: ConfidenceConnectedParams) -> L
             "confidence-connected: the voxels around the seeds hold NaN or infinity; move the seeds or choose a smaller radius"
         )
     limits = _limits(values, mean, std, params.multiplier)
+    region = flood.grow(image, seeds, *limits, params.connectivity)
     for _ in range(params.iterations):
-        mean, std = flood.flood_mean_std(image, seeds, *limits, params.connectivity, ddof=1)
+        mean, std = region.mean_std(ddof=1)
         if not std > 0:  # one intensity, or one voxel: nothing to learn from
             break
         again = _limits(values, mean, std, params.multiplier)
         if again == limits:  # so would be every further region
             break
-        limits = again
-    mask = flood.flood(image, seeds, *limits, params.connectivity)
+        limits, was_large = again, region.is_large
+        del region  # its runs are not needed while the next ones are found
+        region = flood.grow(image, seeds, *limits, params.connectivity, expect_large=was_large)
+    mask = region.mask()
     message = f"the region grew between {limits[0]:g} and {limits[1]:g} {volume.unit}".rstrip()
     found = Finding("GROWN_LIMITS", Severity.INFO, message, {"lower": limits[0], "upper": limits[1]})
     return label_map_on(volume, mask, [Segment(1, params.label, algorithm="confidence-connected")], [found])

@@ -12,7 +12,7 @@ from medseg.core.label_map import smallest_unsigned
 from medseg.core.segment import Segment
 
 MOST_REGIONS = 1_000_000  # beyond that every region is a few voxels of noise
-_SLAB_VOXELS = 1 << 22  # bincount turns its input into int64: a slab at a time keeps that copy small
+_SLAB_VOXELS = 1 << 22  # bincount and take turn their input into int64: a slab at a time keeps that copy small
 
 
 def by_size(labels: npt.NDArray[Any], label: str, algorithm: str, advice: str) -> tuple[npt.NDArray[Any], list[Segment]]:
@@ -33,4 +33,7 @@ def by_size(labels: npt.NDArray[Any], label: str, algorithm: str, advice: str) -
     numbers = np.zeros(len(voxels), smallest_unsigned(count))
     numbers[order] = np.arange(1, count + 1)
     names = [label] if count == 1 else [f"{label}_{n}" for n in range(1, count + 1)]
-    return np.take(numbers, labels), [Segment(n, name, algorithm=algorithm) for n, name in enumerate(names, 1)]
+    out = np.empty(flat.size, numbers.dtype)
+    for start in range(0, flat.size, _SLAB_VOXELS):
+        out[start : start + _SLAB_VOXELS] = numbers[flat[start : start + _SLAB_VOXELS]]
+    return out.reshape(labels.shape), [Segment(n, name, algorithm=algorithm) for n, name in enumerate(names, 1)]

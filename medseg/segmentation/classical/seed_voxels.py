@@ -53,14 +53,20 @@ def check_grid(geometry: Geometry, given: LabelMap, method_name: str, parameter:
 
 
 def ball_indices(geometry: Geometry, index: Index, radius_mm: float) -> Index:
-    """Return the voxels (i,j,k) within a radius of any of the given ones, each once; at least these, shear honoured."""
+    """Return the voxels (i,j,k) within a radius of any of the given ones, each once; at least these, shear honoured.
+
+    A ball ends 64 voxels from its centre along each axis of the grid, however large its radius.
+    """
     per_mm = np.linalg.norm(np.linalg.inv(geometry.affine[:3, :3]), axis=1)  # the widest reach of a ball along each axis
     reach = np.minimum(np.floor(radius_mm * per_mm * (1 + 1e-9)).astype(np.int64), np.minimum(geometry.shape, _MOST_REACH))
     steps = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach], indexing="ij"), axis=-1).reshape(-1, 3)
     steps = steps[np.linalg.norm(steps @ geometry.affine[:3, :3].T, axis=1) <= radius_mm * (1 + 1e-9)]
-    places = (index[:, None, :] + steps[None]).reshape(-1, 3)
-    places = places[geometry.contains(places)]
-    flat = np.unique(np.ravel_multi_index(tuple(places.T), geometry.shape))
+    balls = []
+    for centre in index:  # one at a time: a ball may hold a million voxels
+        places = centre + steps
+        places = places[geometry.contains(places)]
+        balls.append(np.ravel_multi_index(tuple(places.T), geometry.shape))
+    flat = np.unique(np.concatenate(balls))
     return np.stack(np.unravel_index(flat, geometry.shape), axis=1).astype(np.int64)
 
 

@@ -71,7 +71,7 @@ def split_merge(volume: Volume, params: SplitMergeParams) -> LabelMap:
     labels, table = octree.split(image, spacing_mm, params.tolerance, by_range, params.smallest_mm, inside)
     if len(table) == 0:
         raise InputError("split-merge: no voxel has a value there; check the scan and the mask")
-    at_least = math.ceil(params.keep_at_least_mm3 / volume.geometry.voxel_volume_mm3 - 1e-6)
+    at_least = math.ceil(min(params.keep_at_least_mm3 / volume.geometry.voxel_volume_mm3, image.size) - 1e-6)
     regions = octree.merge(octree.neighbour_pairs(labels), table, params.tolerance, by_range, at_least)
     merged = np.take(np.concatenate([[0], regions]).astype(np.uint32), labels)
     advice = "raise tolerance, sigma_mm or keep_at_least_mm3"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
+from medseg.segmentation.classical import cluster_features
 from medseg.segmentation.segment import segment
 
 NAMES = ["k-means", "fuzzy-c-means", "gaussian-mixture", "mean-shift"]
@@ -355,3 +357,18 @@ def test_the_sample_is_fixed_by_the_seed() -> None:
     assert told[0] == told[1] != told[2]
     assert told[0]["learned_from_voxels"] == 300
     assert (results[0].array == results[2].array).mean() > 0.99
+
+
+def test_a_small_mask_in_a_large_scan_is_sampled_without_listing_the_scan() -> None:
+    rng = np.random.default_rng(5)
+    inside = np.zeros((60, 200, 200), np.uint8)
+    places = np.sort(rng.choice(inside.size, 1100, replace=False))
+    inside.reshape(-1)[places] = 1
+    tracemalloc.start()
+    drawn = cluster_features._draw(inside, 1000, 3)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(drawn) == 1000
+    assert np.isin(drawn, places).all()
+    assert (np.diff(drawn) > 0).all()
+    assert most < inside.size  # 8 bytes for every voxel of the scan before, and the same again to sort them

@@ -59,3 +59,8 @@ def test_nan_belongs_to_no_region_and_does_not_spread() -> None:
         segment(scan.with_array(np.full_like(array, np.nan)), "felzenszwalb", scale=1)
     with pytest.raises(ParameterError, match="scale is required"):
         segment(scan, "felzenszwalb")
+
+
+def test_a_least_volume_beyond_every_scan_leaves_one_region() -> None:
+    scan, _, _ = two_balls(np.diag([0.01, 0.01, 0.01, 1.0]))
+    assert (segment(scan, "felzenszwalb", scale=1, keep_at_least_mm3=1.7e308).array == 1).all()

@@ -230,3 +230,17 @@ def test_the_volume_does_not_depend_on_the_order_of_the_axes(name: str, affine: 
     turned = segment(Volume(array.transpose(1, 2, 0)[:, ::-1, ::-1], turned_geometry), name)
     assert found.array.any()
     assert np.array_equal(turned.array, found.array.transpose(1, 2, 0)[:, ::-1, ::-1])
+
+
+@pytest.mark.parametrize("values", [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1], [0, 0, 1, 1]])
+@pytest.mark.parametrize("side", ["above", "below"])
+def test_triangle_leaves_voxels_on_both_sides(values: list[int], side: str) -> None:
+    """The far end of the histogram lies on the line itself: cut there, nothing would be left of it."""
+    found = segment(scan(values), "triangle", side=side)
+    assert found.array.ravel().tolist() == [value if side == "above" else 1 - value for value in values]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_whole_numbers_that_doubles_cannot_tell_apart_are_one_intensity(name: str) -> None:
+    with pytest.raises(InputError, match="1 different finite intensities"):
+        segment(scan([2**64 - 1, 2**64 - 2, 2**64 - 9], np.uint64), name)

@@ -63,3 +63,8 @@ def test_impossible_wishes_are_refused() -> None:
     elsewhere = LabelMap(np.ones((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), (Segment(1, "a"),))
     with pytest.raises(GeometryMismatchError, match="mask lies on another grid"):
         segment(scan, "split-merge", tolerance=1, mask=elsewhere)
+
+
+def test_a_least_volume_beyond_every_scan_leaves_one_region() -> None:
+    scan, _, _ = two_balls(np.diag([0.01, 0.01, 0.01, 1.0]))
+    assert (segment(scan, "split-merge", tolerance=50, keep_at_least_mm3=1.7e308).array == 1).all()

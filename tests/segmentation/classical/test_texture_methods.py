@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.core.errors import GeometryMismatchError, InputError
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.segmentation.classical.pixel_classifier import PixelClassifierParams, pixel_classifier
 from medseg.segmentation.classical.texture_clustering import TextureClusteringParams, centres, texture_clustering
+from medseg.segmentation.segment import segment as run
 
 SHAPE = (48, 32, 16)
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
@@ -138,3 +139,10 @@ def test_scribbles_on_another_grid_are_refused() -> None:
     scan, _ = striped()
     with pytest.raises(GeometryMismatchError):
         pixel_classifier(scan, PixelClassifierParams(scribbles=scribbled(Geometry(SHAPE, np.diag([1.0, 1, 2.1, 1])))))
+
+
+@pytest.mark.parametrize("chosen", [{"seed": 2**32}, {"seed": -1}, {"sigmas_mm": [-1.0]}, {"sigmas_mm": [1.0, 101.0]}, {"sigmas_mm": []}])
+def test_impossible_parameters_of_the_classifier_are_refused(chosen: dict[str, object]) -> None:
+    scan, _ = striped()
+    with pytest.raises(ParameterError, match="pixel-classifier: "):
+        run(scan, "pixel-classifier", scribbles=scribbled(scan.geometry), **chosen)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Network = Callable[["torch.Tensor"], "torch.Tensor"]
 
 _RESIDENT_SHARE = 0.4  # all folds stay on the device where their weights need at most this share of its free memory
-_HEAD_BYTES = 64 << 20  # outputs of a last layer that are held at once
+_HEAD_BYTES = 16 << 20  # outputs of a last layer that are held at once
 
 
 class Forward:

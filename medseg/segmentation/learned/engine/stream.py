@@ -32,7 +32,7 @@ from medseg.segmentation.learned.trained import Request
 if TYPE_CHECKING:
     import torch
 
-_ROWS_BYTES = 64 << 20  # finished rows are handed on in blocks of at most about this size
+_ROWS_BYTES = 16 << 20  # finished rows are handed on in blocks of at most about this size
 _KEPT_BYTES = 512 << 20  # outputs of constant patches are kept up to this
 _NOT_COMPILED = "torch.compile does not work for this network on this machine: it ran as it is"
 _IMAGE_SHARE = 0.4  # the image moves to the device where it needs at most this share of its free memory

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 # <malloc.h>: parameters of mallopt
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 2**31 - 1  # mallopt takes an int
+# Larger blocks (features of two stages joined) go back at once: kept side by side with smaller ones they only leave holes.
+_KEPT_BLOCK = 96 * 2**20
 _USUAL_MMAP_THRESHOLD = 32 * 2**20  # where glibc's own adjustment ends, once a program frees large blocks
 _USUAL_TRIM_THRESHOLD = 2 * _USUAL_MMAP_THRESHOLD
 
@@ -33,7 +35,7 @@ def kept_host_memory() -> Iterator[None]:
     with _lock:
         _users.append(threading.get_ident())
         libc.malloc_trim(0)  # what preparing the image left behind would stay for the whole run
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEPT_BLOCK)
         libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
     try:
         yield
