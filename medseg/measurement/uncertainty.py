@@ -38,6 +38,7 @@ _RULES_CENTRE = 0.55  # grid standard deviations from the counted volume to the 
 _RULES_SD = 0.58  # and from there to either rule
 _FLIP_VARIANCE = 0.466  # variance of flipped border voxels per border face, at roughness 1
 _FLIP_POWER = 0.556
+_ROUNDING = 1e-9  # more than rounding may move a volume, on the log scale
 _FLIP_BLUR = 25.0  # noise blurs the steps of the grid: its standard deviation is divided by 1 + this times the roughness
 _FLIP_SHIFT = 9.5  # noise adds more voxels outside a convex border than it takes inside: grid standard deviations at roughness 1
 _FLIP_SHIFT_POWER = 0.7
@@ -143,7 +144,9 @@ def volume_spread(
     fitted = width - thinner * _thick_slices(affine) - _PAIR_THINNER * (border.layers == 2)
     half = fitted * Z_95 * np.sqrt(grid**2 + boundary**2 + model**2) / volume
     # on the log scale: no interval reaches 0, and a mask of few voxels may be far too small but not far too large
-    interval = volume[:, None] * np.exp(np.stack([centre - half, centre + half], axis=1))
+    # and none leaves out the counted volume: on thin and ragged bodies, unlike those it was fitted on, the shift may go too far
+    low, high = np.minimum(centre - half, -_ROUNDING), np.maximum(centre + half, _ROUNDING)
+    interval = volume[:, None] * np.exp(np.stack([low, high], axis=1))
     return VolumeSpread(grid, boundary, model, interval)
 
 
