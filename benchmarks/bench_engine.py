@@ -2,6 +2,7 @@
 
     python benchmarks/bench_engine.py --quick
     python benchmarks/bench_engine.py --rounds 3 --out engine.json
+    python benchmarks/bench_engine.py --large            # medseg alone: its memory on a large CT
 
 Same weights (random, a small network, so that what lies around it shows), same image, same threads. Each run is a process
 of its own, in turn A B A B; imports and a warm-up on a small crop are not timed. Peak memory is that of the whole process.
@@ -51,6 +52,7 @@ FULL = [
     Case("25 classes, 269x404x488", 25, (269, 404, 488), (1.25, 0.75, 0.75), 128),
     Case("105 classes, 84x303x366", 105, (84, 303, 366), (2.0, 1.0, 1.0), 128),
 ]
+LARGE = [Case("105 classes, 400x512x512", 105, (400, 512, 512), (1.25, 0.8, 0.8), 128)]
 QUICK = [
     Case("25 classes, 100x150x180", 25, (100, 150, 180), (1.25, 0.75, 0.75), 64, 4, 5),
     Case("105 classes, 48x128x144", 105, (48, 128, 144), (2.0, 1.0, 1.0), 64, 4, 5),
@@ -221,6 +223,7 @@ def measure(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
         folder = Path(name)
         prepare(case, options.data, folder)
         names = [contender for pair in PAIRS for contender in pair if not (options.no_monai and pair[1] == "MONAI")]
+        names = ["medseg, nnU-Net model"] if options.large else names
         runs: dict[str, list[dict[str, float]]] = {contender: [] for contender in names}
         for _ in range(options.rounds):
             for contender in names:
@@ -228,14 +231,16 @@ def measure(case: Case, options: argparse.Namespace) -> list[dict[str, Any]]:
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 runs[contender].append(json.loads(done.stdout.splitlines()[-1]))
                 print(f"{case.name}: {contender}: {runs[contender][-1]}", file=sys.stderr, flush=True)
-        return [row for pair in PAIRS if pair[0] in runs for row in _rows(case, pair, runs, folder)]
+        pairs = [(name, name) for name in names] if options.large else PAIRS
+        return [row for pair in pairs if pair[0] in runs for row in _rows(case, pair, runs, folder)]
 
 
-def _rows(case: Case, pair: tuple[str, str], runs: dict[str, list[dict[str, float]]], folder: Path) -> list[dict[str, Any]]:
+def _rows(case: Case, pair: tuple[str, ...], runs: dict[str, list[dict[str, float]]], folder: Path) -> list[dict[str, Any]]:
+    pair = tuple(dict.fromkeys(pair))  # one contender may stand alone
     medians = {name: {key: statistics.median(run[key] for run in runs[name]) for key in runs[name][0]} for name in pair}
     labels = [np.load(folder / f"{name}.npy") for name in pair]
     # medseg's own models average between voxels when they make a grid coarser, MONAI's pipeline picks: nothing to compare there
-    differ = 100 * float((labels[0] != labels[1]).mean()) if pair[1] == "nnunetv2" else None
+    differ = 100 * float((labels[0] != labels[1]).mean()) if pair[-1] == "nnunetv2" else None
     base = medians[pair[0]]
     return [
         {"case": case.name, "contender": name, **medians[name], "differ_percent": differ}
@@ -260,6 +265,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="small images and networks")
+    parser.add_argument("--large", action="store_true", help="medseg alone on 512x512x400 with 105 classes")
     parser.add_argument("--only", help="cases whose name holds this text")
     parser.add_argument("--no-monai", action="store_true", help="nnunetv2 only")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
@@ -269,7 +275,7 @@ def main() -> None:
         print(json.dumps(child(options.child[0], Path(options.child[1]), options.threads)))
         return
     rows = []
-    for case in QUICK if options.quick else FULL:
+    for case in LARGE if options.large else QUICK if options.quick else FULL:
         if options.only is None or options.only in case.name:
             rows += measure(case, options)
     print(as_markdown(rows))

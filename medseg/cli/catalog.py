@@ -15,7 +15,7 @@ def methods(name: str | None, terminal: Terminal) -> None:
     from rich.table import Table
 
     from medseg.method import catalog
-    from medseg.method.schema import describe
+    from medseg.method.schema import SIGNS, describe
 
     found = [catalog.find(name)] if name else catalog.methods()
     if name:
@@ -23,8 +23,10 @@ def methods(name: str | None, terminal: Terminal) -> None:
         terminal.show(f"Source: {found[0].reference}")
         table = Table("parameter", "meaning", "unit", "limits", "default", header_style="bold")
         for entry in describe(found[0])["parameters"]:
-            limits = ", ".join(f"{sign} {value:g}" for sign, value in entry["limits"].items()) or " | ".join(map(str, entry["choices"]))
-            default = "required" if entry["required"] else "–" if entry["default"] is None else str(entry["default"])
+            limits = ", ".join(f"{SIGNS[key]} {value:g}" for key, value in entry["limits"].items()) or " | ".join(
+                map(str, entry["choices"])
+            )
+            default = "required" if entry["required"] else "–" if entry["default"] in (None, []) else str(entry["default"])
             table.add_row(entry["name"], entry["description"], entry["unit"], limits, default)
     else:
         table = Table("method", "stage", "what it does", header_style="bold")

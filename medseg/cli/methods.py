@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from medseg.cli.reading import reading as reading_options
-from medseg.cli.terminal import Terminal, device_option, overwrite_option, speaking
+from medseg.cli.terminal import Terminal, overwrite_option, speaking
+from medseg.core.errors import ParameterError
 from medseg.method import catalog
 from medseg.method.method import Method, Stage
-from medseg.method.schema import ParameterInfo, parameters_of
+from medseg.method.schema import SIGNS, ParameterInfo, parameters_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
     from medseg.io.options import ReadOptions
@@ -54,14 +57,15 @@ def _command(method: Method) -> click.Command:
     infos = parameters_of(method.params)
 
     def call(**given: Any) -> None:
-        values = {info.name: _value(info, given[info.name]) for info in infos if _is_given(given[info.name])}
         settings = {name: value for name, value in given.items() if name not in {info.name for info in infos}}
+        _check_outputs(method, infos, given)
+        values = {info.name: _value(info, given[info.name]) for info in infos if _is_given(given[info.name])}
         _run(method, values, **settings)
 
     command: Any = reading_options()(speaking(call))
     # a postprocess method may look at the scan; the others read it
-    own = [image_option] if method.stage is Stage.POSTPROCESS else [channel_option, entropy_option] if method.several else []
-    shared = [device_option, overwrite_option, *own]
+    own = [image_option] if method.stage is Stage.POSTPROCESS else [_channel_option(method)] if method.several else []
+    shared = [_device_option(method), overwrite_option, *own, *([entropy_option] if _has_passes(method) else [])]
     for decorate in (*shared, *reversed([_option(info) for info in infos])):
         command = decorate(command)
     command = click.option("-o", "--output", type=click.Path(), required=True, help="Where the result goes; the suffix is the format.")(
@@ -83,9 +87,9 @@ def _option(info: ParameterInfo) -> Any:
     flags = [f"--{name}"]
     if info.is_list and name.endswith("s"):
         flags.insert(0, f"--{name[:-1]}")
-    limits = ", ".join(f"{_SIGNS[key]} {value:g}" for key, value in info.limits.items())
+    limits = ", ".join(f"{SIGNS[key]} {value:g}" for key, value in info.limits.items())
     parts = [info.description, f"[{info.unit}]" if info.unit else "", f"({limits})" if limits else ""]
-    default = "" if info.required or info.default is None else f" Default: {info.default}."
+    default = "" if info.required or info.default is None or info.default == [] else f" Default: {info.default}."
     text = " ".join(part for part in parts if part) + ("; repeatable." if info.is_list else ".") + default
     if info.kind == "boolean":
         return click.option(f"--{name}/--no-{name}", info.name, default=None, help=text)
@@ -96,16 +100,31 @@ def _option(info: ParameterInfo) -> Any:
     )
 
 
-channel_option = click.option(
-    "--channel",
-    "channels",
-    type=click.Path(),
-    multiple=True,
-    help="A further scan on the same grid (T2, FLAIR), in the model's order.",
-)
+def _channel_option(method: Method) -> Any:
+    order = ", in the model's order" if _is_network(method) else ""
+    text = f"A further scan on the same grid (T2, FLAIR){order}; repeatable."
+    return click.option("--channel", "channels", type=click.Path(), multiple=True, help=text)
+
+
+def _device_option(method: Method) -> Any:
+    """Return --device: every command takes it, those that run no network do not show it."""
+    text = "Where the network runs." if _is_network(method) else "Where networks run; what runs on the processor alone ignores it."
+    hidden = "settings" not in method.accepts
+    return click.option("--device", default="auto", show_default=True, metavar="auto|cpu|cuda[:n]", help=text, hidden=hidden)
+
+
+def _is_network(method: Method) -> bool:
+    return "model" in method.params.model_fields
+
+
+def _has_passes(method: Method) -> bool:
+    """Whether the method can tell the spread of several passes of a network."""
+    return "uncertainty" in method.params.model_fields
+
+
 entropy_option = click.option("--entropy", type=click.Path(), help="Also write the entropy of the network's passes, in nats, to this file.")
 image_option = click.option("--image", type=click.Path(), help="The scan, for methods that look at intensities.")
-_SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+_NO_PASSES = "--entropy needs several passes of a network: give --uncertainty mirror, folds or dropout"
 _TYPES = {"number": click.FLOAT, "integer": click.INT, "text": click.STRING, "point": click.STRING, "label-map": click.Path()}
 
 
@@ -130,6 +149,26 @@ def _single(info: ParameterInfo, given: Any) -> Any:
     return given
 
 
+def _check_outputs(method: Method, infos: list[ParameterInfo], given: dict[str, Any]) -> None:
+    """Raise now, before anything is read, what would be wrong with the outputs; a segmentation may replace itself."""
+    from medseg.cli.output_checks import refuse_inputs
+    from medseg.io.write import check_output
+
+    outputs = [given["output"], *([given["entropy"]] if given.get("entropy") else [])]
+    check_output(outputs[0], label_map=method.stage is not Stage.PREPROCESS, overwrite=given["overwrite"])
+    for further in outputs[1:]:
+        check_output(further, label_map=False, overwrite=given["overwrite"])
+        refuse_inputs(further, {"-o": outputs[:1]})
+    inputs = {} if method.stage is Stage.POSTPROCESS else {"the scan": [given["input"]]}
+    inputs |= {"--image": [given["image"]] if given.get("image") else [], "--channel": list(given.get("channels") or ())}
+    for info in infos:
+        if info.kind == "label-map" and _is_given(given[info.name]):
+            value = given[info.name]
+            inputs["--" + info.name.replace("_", "-")] = list(value) if info.is_list else [value]
+    for output in outputs:
+        refuse_inputs(output, inputs)
+
+
 def _run(
     method: Method,
     values: dict[str, Any],
@@ -144,30 +183,37 @@ def _run(
     channels: tuple[str, ...] = (),
     entropy: str | None = None,
 ) -> None:
-    from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
     from medseg.io.file_report import contrast_findings
     from medseg.io.read import read_label_map, read_with
-    from medseg.io.report import choices_of
-    from medseg.io.write import check_output, write
+    from medseg.io.write import check_source, write
     from medseg.preprocessing.resample import fit_to
 
     params = method.build(values)
-    check_output(output, label_map=method.stage is not Stage.PREPROCESS, overwrite=overwrite)
-    if entropy:
-        check_output(entropy, label_map=False, overwrite=overwrite)
+    if entropy and getattr(params, "uncertainty", "none") == "none":
+        raise ParameterError(_NO_PASSES)
     subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read_with(input, reading)
     scan = subject if isinstance(subject, Volume) else read_with(image, reading) if image else None
+    check_source(output, scan)
     if scan is not None:
         scan = replace(scan, findings=(*scan.findings, *contrast_findings(scan)))
-    if scan is not None and isinstance(subject, LabelMap):
+    if scan is not None and not isinstance(subject, Volume):
         subject = fit_to(subject, scan.geometry)
     given = (subject, *(read_with(path, reading) for path in channels)) if channels else subject
     with terminal.settings(device) as settings:
         result = method(given, params, settings=settings, volume=scan)
+    spread = _entropy_of(result) if entropy else None  # before the first write: its fault leaves nothing behind
     path = write(result, output, source=scan, overwrite=overwrite)
-    if entropy:
-        write(_entropy_of(result), entropy, source=scan, overwrite=overwrite)
+    if entropy and spread is not None:
+        write(spread, entropy, source=scan, overwrite=overwrite)
+    _tell(method, result, scan, path, reading, terminal)
+
+
+def _tell(method: Method, result: Volume | LabelMap, scan: Volume | None, path: Path, reading: ReadOptions, terminal: Terminal) -> None:
+    """Say what was found and written, to people and as the JSON document."""
+    from medseg.core.label_map import LabelMap
+    from medseg.io.report import choices_of
+
     document: dict[str, Any] = {"schema": f"medseg.{method.stage.value}/1", "method": method.name, "output": str(path)}
     document |= {"reading": choices_of(reading)}
     findings = tuple({(one.code, one.message): one for one in (*(scan.findings if scan else ()), *result.findings)}.values())
@@ -178,7 +224,7 @@ def _run(
         from medseg.reporting.table import rich_table
 
         table = measure(result, scan)
-        terminal.show(rich_table(table, result.segments))
+        terminal.show(rich_table(table, result.segments, more_in=f"{path.name} (their volumes: --json)"))
         document |= {"segments": table.to_dict()["segments"]}
         if result.model_spread is not None:
             spread = result.model_spread
@@ -191,10 +237,9 @@ def _run(
 
 def _entropy_of(result: LabelMap) -> Volume:
     """Return the entropy of a network's passes as a scan; raises ParameterError where there is none."""
-    from medseg.core.errors import ParameterError
     from medseg.core.volume import Volume
 
     spread = result.model_spread
     if spread is None or spread.entropy is None:
-        raise ParameterError("--entropy needs several passes of a network: give --uncertainty mirror, folds or dropout")
+        raise ParameterError(_NO_PASSES)
     return Volume(spread.entropy, result.geometry, unit="nat")

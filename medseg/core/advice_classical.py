@@ -8,6 +8,18 @@ CLASSICAL: dict[str, tuple[str, str]] = {
         "The grown segment ends at the border of the scan: its volume is a lower bound.",
         "Use a scan that shows more around it, or a smaller margin.",
     ),
+    "SMOOTHING_TOO_FINE": (
+        "None: surfaces stay as they are along the coarsest axis.",
+        "Give a sigma_mm of about the coarsest spacing, or leave smoothing out.",
+    ),
+    "BRAIN_IMPLAUSIBLE": (
+        "The volume is not that of a brain: a part is missing, or scalp, neck or eyes are taken in.",
+        "Look at it in three planes; give another bridge_mm, or a scan of the whole head; ignore it for a child or after surgery.",
+    ),
+    "WINDOW_FOR_CT": (
+        "None on volumes; intensities were cut where the window for CT lies, which means nothing here.",
+        "Give centre and width, or use normalise.",
+    ),
     "HELD_BY_OTHERS": (
         "The segment is smaller than the operation says by what other segments hold.",
         "Give over_others if those voxels should change hands.",
@@ -40,7 +52,31 @@ CLASSICAL: dict[str, tuple[str, str]] = {
         "The volume depends on the limit, by what the curve says.",
         "Look at the curve: where it is flat the volume hardly depends on the limit; where it leaps the region breaks out.",
     ),
-    "CONTOUR_VANISHED": ("There is no volume.", "Start from a larger region, or smooth less."),
+    "TOO_LARGE": (
+        "There is no result: the scan has more voxels or parts than the method can number.",
+        "Crop the scan or bring it onto a coarser grid first; where noise makes the parts, smooth it or raise the tolerance.",
+    ),
+    "EVERYTHING_TAKEN": (
+        "The volume is that of the scan, air and table included.",
+        "Mark background: background_seeds beside the structure, or a segment called background in markers; or give limits.",
+    ),
+    "CONTOUR_AT_REACH": (
+        "The volume follows from the reach, not from the structure.",
+        "Raise reach_mm if the structure goes on there; else give an edge, limits or marks of background that hold the surface.",
+    ),
+    "REGION_LEAKED": (
+        "The volume probably holds other structures too.",
+        "Look at the region; use leak-guarded-growing, which closes narrow passages, or narrower limits.",
+    ),
+    "REGIONS_DROPPED": (
+        "The smallest regions are missing from the result.",
+        "Raise least_volume_mm3, sigma_mm or the slopes until fewer regions are left.",
+    ),
+    "SEEDS_IN_ONE_REGION": (
+        "The segment of the later seed is empty; that of the first holds both structures.",
+        "Lower the slopes so that an edge parts the seeds, widen gap_mm, or leave one seed out.",
+    ),
+    "CONTOUR_VANISHED": ("There is no volume.", "Start from a larger region (at least 2.5 voxels in radius), or smooth less."),
     "CONTOUR_NOT_AT_REST": (
         "The volume depends on when the steps ran out.",
         "Raise iterations, or smooth more; look where the surface goes back and forth.",

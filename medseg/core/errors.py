@@ -3,6 +3,7 @@
 MedsegError
 ├ InputError                     3  UnreadableFileError · InconsistentSeriesError(findings)
 │                                   UnsupportedFormatError › SeveralVolumesError(count)
+│                                   TooLargeError (ValueError)
 ├ GeometryError (ValueError)     3  SingularAffineError · GeometryMismatchError(expected, got)
 ├ SegmentError                   3  UnknownSegmentError (LookupError) · OverlappingSegmentsError
 ├ MethodError                    2  UnknownMethodError (LookupError) · DuplicateMethodError · ParameterError (ValueError)
@@ -61,6 +62,10 @@ class InconsistentSeriesError(InputError):
     def __init__(self, message: str, findings: Iterable[Finding] = ()) -> None:
         super().__init__(message)
         self.findings = tuple(findings)
+
+
+class TooLargeError(InputError, ValueError):
+    """A scan has more voxels than a method can number; cropping or resampling it first helps."""
 
 
 class GeometryError(MedsegError, ValueError):

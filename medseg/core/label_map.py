@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from medseg.core.volume import Source, as_native_fortran
 
 _SLAB_VOXELS = 1 << 22  # bincount turns its input into int64: a slab at a time keeps that copy small
 _GLANCE_VOXELS = 1 << 16
+_NEAREST = 5  # labels that a message names
 _FEW = 16  # up to so many numbers looking for each is faster than counting all
 
 
@@ -63,8 +65,7 @@ class LabelMap:
         for segment in self.segments:
             if label in (segment.label, segment.number):
                 return segment
-        known = ", ".join(segment.label for segment in self.segments) or "none"
-        raise UnknownSegmentError(f"no segment {label!r} in this label map; it has: {known}")
+        raise UnknownSegmentError(f"no segment {label!r} in this label map; {_known(label, self.segments)}")
 
     def mask(self, label: str | int) -> npt.NDArray[np.bool_]:
         """Return the voxels of one segment as bool (i,j,k)."""
@@ -131,6 +132,16 @@ def smallest_unsigned(largest: int) -> np.dtype[Any]:
     ('uint8', 'uint16')
     """
     return np.dtype(np.uint8 if largest < 1 << 8 else np.uint16 if largest < 1 << 16 else np.uint32)
+
+
+def _known(label: str | int, segments: Sequence[Segment]) -> str:
+    """Return the labels there are: all of a few, the nearest of many with their count."""
+    labels = [segment.label for segment in segments]
+    if len(labels) <= _NEAREST:
+        return f"it has: {', '.join(labels) or 'none'}"
+    lower = {name.casefold(): name for name in reversed(labels)}
+    near = [lower[name] for name in difflib.get_close_matches(str(label).casefold(), list(lower), n=_NEAREST, cutoff=0.0)]
+    return f"nearest of its {len(labels):,}: {', '.join(near)}"
 
 
 def _check_unique(segments: Iterable[Segment]) -> None:

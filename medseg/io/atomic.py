@@ -57,7 +57,8 @@ def _flush_and_verify(temporary: Path, verify: Callable[[Path], None], path: Pat
             _check_flushed(flushed, path)  # a full disk is the better explanation
             if isinstance(err, OutputVerificationError):
                 raise
-            raise OutputVerificationError(f"{path}: what was written cannot be read back ({err}); check the disk and try again") from err
+            reason = str(err).replace(temporary.name, path.name)  # the temporary name means nothing to a reader
+            raise OutputVerificationError(f"{path}: what was written cannot be read back ({reason}); check the disk and try again") from err
         _check_flushed(flushed, path)
 
 
@@ -116,7 +117,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
         if path.is_dir():
             raise OutputError(f"{path} is a folder; give the name of a file")
         if not overwrite and (path.exists() or path.is_symlink()):
-            raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
+            raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting (--overwrite)")
     except OutputError:
         raise
     except (OSError, ValueError) as err:

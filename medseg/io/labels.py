@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.codes import Code
-from medseg.core.errors import OutputVerificationError, SegmentError, UnreadableFileError
+from medseg.core.errors import OutputError, OutputVerificationError, SegmentError, UnreadableFileError
 from medseg.core.segment import Colour, Segment
 from medseg.io.atomic import write_verified
 from medseg.io.stream import open_file
@@ -126,14 +126,26 @@ def holds_label_table(segments: Iterable[Segment], path: str | Path) -> bool:
         return False
 
 
+def check_label_table(segments: Iterable[Segment], path: str | Path) -> bytes:
+    """Return the label table as it is written; raises OutputError where it would be too large to be read again."""
+    segments = tuple(segments)
+    data = label_table(segments).encode("utf-8", "replace")
+    if len(data) > _MOST_BYTES:
+        raise OutputError(
+            f"{path}: the names of {len(segments):,} segments take {len(data) / 1e6:.3g} MB, more than the {_MOST_BYTES / 1e6:.3g} MB "
+            "of a label table that is read again, so nothing was written; make fewer and larger segments"
+        )
+    return data
+
+
 def write_label_table(segments: Iterable[Segment], path: str | Path, overwrite: bool = False) -> Path:
-    """Write a label table, read it back and compare the segments."""
+    """Write a label table, read it back and compare the segments; raises OutputError where it would be too large."""
     path = Path(path)
     segments = tuple(segments)
-    text = label_table(segments)
+    data = check_label_table(segments, path)
 
     def write(temporary: Path) -> None:
-        temporary.write_bytes(text.encode("utf-8", "replace"))
+        temporary.write_bytes(data)
 
     def verify(temporary: Path) -> None:
         got = [(segment.number, segment.label.strip(), segment.rgb, segment.type) for segment in read_label_table(temporary)]

@@ -63,7 +63,7 @@ def _check_free(paths: Collection[Path], overwrite: bool) -> None:
     """Nothing is written where one of many files is there already."""
     for path in paths:
         if not overwrite and path.exists():
-            raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
+            raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting (--overwrite)")
 
 
 def _names(found: Sequence[Surface], pattern: Path) -> list[Path]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from medseg.core.errors import OutputExistsError, OverlappingSegmentsError, UnsupportedFormatError
+from medseg.core.errors import OutputError, OutputExistsError, OverlappingSegmentsError, UnsupportedFormatError
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.io.atomic import check_writable
-from medseg.io.labels import holds_label_table, label_table_path, write_label_table
+from medseg.io.labels import check_label_table, holds_label_table, label_table_path, write_label_table
 
 SURFACE_SUFFIXES = (".stl", ".obj", ".ply", ".vtp", ".glb")  # those of io.surface, which is heavy to import
 SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)
 _ONLY_LABEL_MAPS = (".seg.nrrd", ".rtstruct.dcm", ".dcm", *SURFACE_SUFFIXES)  # these hold overlapping segments too
 _WITH_LABEL_TABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+class OutputFormatError(OutputError, UnsupportedFormatError):
+    """A result cannot be written in the format that the name of the output asks for."""
 
 
 def write(
@@ -26,8 +30,8 @@ def write(
 
     Segments in a format that has no place for names get them in `x.labels.csv` beside the file. DICOM SEG and RTSTRUCT need
     the DICOM scan as `source`. Several layers (segments that share voxels) go into .seg.nrrd, SEG and RTSTRUCT. Raises
-    UnsupportedFormatError for another suffix, OverlappingSegmentsError where the format holds no layers, OutputExistsError,
-    OutputError (folder, full disk), OutputVerificationError; nothing half-written is left behind.
+    OutputFormatError (an UnsupportedFormatError) for another suffix, OverlappingSegmentsError where the format holds no layers,
+    OutputExistsError, OutputError (folder, full disk, too many names), OutputVerificationError; nothing half-written is left behind.
     """
     path = Path(path)
     layers = _layers_of(value)
@@ -39,14 +43,17 @@ def write(
     table = label_table_path(path) if isinstance(single, LabelMap) and suffix in _WITH_LABEL_TABLE else None
     if table is not None and isinstance(single, LabelMap) and not overwrite and table.exists():
         if not holds_label_table(single.segments, table):
-            raise OutputExistsError(f"{table} is there already with other names; choose another name or allow overwriting")
+            raise OutputExistsError(f"{table} is there already with other names; choose another name or allow overwriting (--overwrite)")
         table = None  # the same segments in another format: one table serves both
+    if table is not None and isinstance(single, LabelMap):
+        check_label_table(single.segments, table)
     _write_image(single, path, suffix, overwrite)
     if table is not None and isinstance(single, LabelMap):
         try:
             write_label_table(single.segments, table, overwrite)
-        except BaseException:  # an older table would name the new segments wrongly
+        except BaseException:  # an older table would name the new segments wrongly, and without one they have no names
             table.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             raise
     return path
 
@@ -70,19 +77,35 @@ def _single(value: Volume | LabelMap | Sequence[LabelMap], path: Path) -> Volume
 def check_output(path: str | Path, label_map: bool, overwrite: bool = False) -> None:
     """Raise now what `write` would raise about this path after the work is done: suffix, existing file, folder."""
     path = Path(path)
-    _check_suffix(path, label_map)
+    suffix = _check_suffix(path, label_map)
+    if suffix in SURFACE_SUFFIXES and any(place in part for place in ("{label}", "{number}") for part in path.parts[:-1]):
+        raise OutputFormatError(f"{path}: {{label}} and {{number}} stand for a segment in the name of the file, not of a folder")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; give the name of a file")
     if not overwrite and path.exists():
-        raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting")
+        raise OutputExistsError(f"{path} is there already; choose another name or allow overwriting (--overwrite)")
     check_writable(path.parent)
+
+
+def check_source(path: str | Path, source: Volume | None) -> None:
+    """Raise OutputFormatError where the suffix asks for a DICOM object and `source` was not read from DICOM."""
+    suffix = next((suffix for suffix in SUFFIXES if Path(path).name.lower().endswith(suffix)), "")
+    if not suffix.endswith(".dcm") or (source is not None and source.source is not None and source.source.sop_instance_uids):
+        return
+    kind = "RTSTRUCT" if suffix == ".rtstruct.dcm" else "SEG"
+    raise OutputFormatError(
+        f"{path}: a DICOM {kind} belongs to a DICOM scan; pass the scan it was made on, read from DICOM, as source, "
+        "or write .nii.gz or .seg.nrrd"
+    )
 
 
 def _check_suffix(path: Path, label_map: bool) -> str:
     name = path.name.lower()
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     if suffix is None:
-        raise UnsupportedFormatError(f"{path}: medseg does not write this kind of file; end its name in one of {', '.join(SUFFIXES)}")
+        raise OutputFormatError(f"{path}: medseg does not write this kind of file; end its name in one of {', '.join(SUFFIXES)}")
     if suffix in _ONLY_LABEL_MAPS and not label_map:
-        raise UnsupportedFormatError(f"{path}: {suffix} holds segments, not a scan; write a scan as .nii.gz, .nrrd or .mha")
+        raise OutputFormatError(f"{path}: {suffix} holds segments, not a scan; write a scan as .nii.gz, .nrrd or .mha")
     return suffix
 
 
@@ -112,12 +135,8 @@ def _write_segments(layers: Sequence[LabelMap], path: Path, suffix: str, source:
 
         write_segmentation(layers if len(layers) > 1 else layers[0], path, overwrite)
         return
-    if source is None or source.source is None or not source.source.sop_instance_uids:
-        kind = "RTSTRUCT" if suffix == ".rtstruct.dcm" else "SEG"
-        raise UnsupportedFormatError(
-            f"{path}: a DICOM {kind} belongs to a DICOM scan; pass the scan it was made on, read from DICOM, as source, "
-            "or write .nii.gz or .seg.nrrd"
-        )
+    check_source(path, source)
+    assert source is not None  # check_source has refused it
     if suffix == ".rtstruct.dcm":
         from medseg.io.dicom.rtstruct import write_rtstruct
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from medseg.core.errors import TooLargeError
+
 Connectivity = Literal[6, 18, 26]
+
+MOST_VOXELS = 2**31 - 1  # places of voxels are numbers of 32 bits with a sign
 
 # The dtypes the loops are compiled for; every other one is converted to the narrowest of these that holds its values.
 _CONVERTED = {
@@ -46,6 +51,17 @@ def as_image(array: NDArray[Any], name: str = "image") -> NDArray[Any]:
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} has dtype {array.dtype}; pass integers, booleans or real floats")
     return _frozen(array, _CONVERTED.get(array.dtype.str[1:], array.dtype.newbyteorder("=")))
+
+
+def refuse_too_large(shape: Sequence[int], border: int = 0, most: int | None = None) -> None:
+    """Raise TooLargeError where an array (k, j, i), with a border around it, has more voxels than can be numbered."""
+    most = MOST_VOXELS if most is None else most
+    if math.prod(int(length) + 2 * border for length in shape) > most:
+        sides = " x ".join(str(length) for length in reversed(shape))
+        raise TooLargeError(
+            f"the image has {sides} voxels, {math.prod(int(n) for n in shape):.3g} in all, and at most about {most:.3g} can be worked on "
+            "at once; crop it to the part that matters or resample it to a coarser grid first"
+        )
 
 
 def as_mask(array: NDArray[Any], name: str = "mask") -> NDArray[np.uint8]:

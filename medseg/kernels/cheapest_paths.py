@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
-from .arrays import Connectivity, as_labels, as_mask, connectivity_of, same_shape
+from .arrays import Connectivity, as_labels, as_mask, connectivity_of, refuse_too_large, same_shape
 from .slabs import in_slabs
 
 UNITS = 1024  # cost of the shortest step of the grid: costs are whole numbers, so sums have no rounding and ties are ties
@@ -48,8 +48,7 @@ def grow(
     if mask is not None:
         same_shape(values, inside, ("image", "mask"))
     shape = tuple(length + 2 for length in values.shape)
-    if int(np.prod(shape, dtype=np.int64)) > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {values.size} voxels, more than about 2**31; work on a part of it (crop first)")
+    refuse_too_large(values.shape, border=1)
     numbers = _numbers(seeds)
     if len(numbers) > _MOST_LABELS:
         raise ValueError(f"the markers hold {len(numbers) - 1} labels; at most {_MOST_LABELS - 1} can grow at once")

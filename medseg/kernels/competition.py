@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .arrays import Connectivity, as_image, as_labels, connectivity_of, same_shape
+from .arrays import Connectivity, as_image, as_labels, connectivity_of, refuse_too_large, same_shape
 
 _BUCKETS = 65536
 _GROUP = 256  # buckets that are searched together for one that holds a voxel
@@ -122,9 +122,7 @@ def compete(
     grey, seeds = as_image(image), as_labels(markers, "markers")
     same_shape(grey, seeds, ("image", "markers"))
     shape = tuple(length + 2 for length in grey.shape)
-    size = int(np.prod(shape, dtype=np.int64))
-    if size > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {grey.size} voxels, more than about 2**31; work on a part of it (crop first)")
+    refuse_too_large(grey.shape, border=1)
     inner = (slice(1, -1),) * 3
     values = np.zeros(shape, np.float64 if grey.dtype.itemsize > 2 and grey.dtype != np.float32 else np.float32)
     values[inner] = grey

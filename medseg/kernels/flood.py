@@ -10,6 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from medseg.core.errors import TooLargeError
+
 from .arrays import Connectivity, as_image, as_mask, limits_as, same_shape
 from .runs import fill_run, find_runs, first_run, line_runs, line_scratch, reach, runs_with_seeds
 from .slabs import SLABS, in_slabs
@@ -216,7 +218,7 @@ def grow(
         return Region(image, points, None)
     lines = image.shape[0] * image.shape[1]
     if lines > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {lines} lines of voxels, more than 2**31 - 1; work on a part of it")
+        raise TooLargeError(f"the image has {lines} lines of voxels, more than 2**31 - 1; crop it or resample it to a coarser grid first")
     found = None if expect_large else _line_by_line(image, points, limits, neighbours)
     if found is not None:
         return Region(image, points, found)

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .arrays import Connectivity, connectivity_of
+from .arrays import Connectivity, connectivity_of, refuse_too_large
 from .neighbours import prefetch
 from .slabs import in_slabs, slab_limits
 
@@ -18,6 +18,7 @@ _SLABS = 4  # each has a table of all buckets
 _BITS = 12  # of a float32 that do not count for the order: changes less than 0.05 % apart may change places
 _BUCKETS = 1 << (31 - _BITS)
 _AHEAD = 16
+_MOST_EDGES = 2**32 - 1
 
 
 @njit(cache=True, nogil=True)
@@ -145,8 +146,7 @@ def graph_regions(
     shape = values.shape[1:]
     size = int(np.prod(shape))
     directions = _forward(connectivity)
-    if size * len(directions) > np.iinfo(np.uint32).max:
-        raise ValueError(f"the image has {size} voxels with {len(directions)} edges each, more than 2**32; crop it first")
+    refuse_too_large(shape, most=_MOST_EDGES // len(directions))
     matrix = np.asarray(world, np.float64)
     per_mm = (1 / np.linalg.norm(directions @ matrix.T, axis=1)).astype(np.float32)
     flat = values.reshape(len(values), size)

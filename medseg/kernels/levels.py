@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .arrays import Connectivity, as_image, connectivity_of
+from .arrays import Connectivity, as_image, connectivity_of, refuse_too_large
 
 _BUCKETS = 65536
 _NOT_REACHED = -2
@@ -117,7 +117,7 @@ def join_levels(
     the costs are integers (or, with ``is_whole``, whole numbers in floats) that span less than 65,536, else with a small
     logarithm; 13 bytes a voxel for float32 (cost with a border, links, result), 21 for float64.
 
-    Raises ValueError for a seed outside the image, or an image of more than about 2**31 voxels.
+    Raises ValueError for a seed outside the image, TooLargeError for an image of more than about 2**31 voxels.
 
     >>> join_levels(np.array([[[1, 5, 2, 9]]], np.int16), np.array([[0, 0, 0]])).tolist()
     [[[1.0, 5.0, 5.0, 9.0]]]
@@ -127,9 +127,7 @@ def join_levels(
     if places.shape[1] != 3 or ((places < 0) | (places >= image.shape)).any():
         raise ValueError(f"a seed (k, j, i) lies outside the image of shape {image.shape}")
     shape = tuple(length + 2 for length in image.shape)
-    size = int(np.prod(shape, dtype=np.int64))
-    if size > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {image.size} voxels, more than about 2**31; work on a part of it (crop first)")
+    refuse_too_large(image.shape, border=1)
     is_narrow = image.dtype == np.float32 or (image.dtype.kind != "f" and image.dtype.itemsize <= 2)
     padded = np.full(shape, np.nan, np.float32 if is_narrow else np.float64)
     inner = (slice(1, -1),) * 3
@@ -139,7 +137,7 @@ def join_levels(
     reached = padded.dtype.type
     least, greatest = (float(np.nanmin(padded)), float(np.nanmax(padded))) if np.isfinite(padded).any() else (0.0, 0.0)
     flat = padded.reshape(-1)
-    links = np.full(size, _NOT_REACHED, np.int32)
+    links = np.full(padded.size, _NOT_REACHED, np.int32)
     starts = np.ravel_multi_index(tuple((places + 1).T), shape).astype(np.int32)
     limit = reached(min(most, greatest))
     is_single = (is_whole or image.dtype.kind != "f") and greatest - least < _BUCKETS

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from . import arrays
+
 MOST_CAPACITY = 1 << 28  # of one edge or terminal: sums of a voxel's edges stay within 32 bits
 
 # Directions from a voxel: 0 next along k, 1 before along k, 2 and 3 along j, 4 and 5 along i; d ^ 1 is the way back. The parent
@@ -34,8 +36,7 @@ def min_cut(terminal: NDArray[Any], edges: NDArray[Any]) -> tuple[NDArray[np.uin
     if terminal.size and (edges.min() < 0 or edges.max() > MOST_CAPACITY or np.abs(terminal.astype(np.int64)).max() > MOST_CAPACITY):
         raise ValueError(f"costs of edges must lie between 0 and {MOST_CAPACITY}, of terminals within ± that; scale them down")
     _, height, length = terminal.shape
-    if terminal.size > np.iinfo(np.int32).max - 4 * height * length - 4:
-        raise ValueError(f"the grid has {terminal.size} voxels, more than about 2**31; cut a part of it (crop first)")
+    arrays.refuse_too_large(terminal.shape, most=arrays.MOST_VOXELS - 4 * height * length - 4)
     offsets = np.array([height * length, -height * length, length, -length, 1, -1], np.int64)
     pad = height * length
     inner = slice(pad, pad + terminal.size)

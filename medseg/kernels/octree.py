@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from medseg.core.errors import TooLargeError
+
 from .arrays import as_image, as_labels, as_mask, same_shape, spacing_of
 
 _DEEPEST = 4096  # boxes that wait at most: 8 a level, 31 levels an axis
@@ -112,13 +114,15 @@ def split(
     by_range: bool = False,
     smallest_mm: float = 0.0,
     mask: NDArray[Any] | None = None,
+    most_blocks: int = 5_000_000,
 ) -> tuple[NDArray[np.uint32], NDArray[np.float64]]:
     """Halve blocks until each is homogeneous: labels from 1 (uint32), and of each block voxels, mean, spread, least, greatest.
 
     ``image`` (k, j, i) and ``spacing_mm`` in that order. A block is homogeneous where its standard deviation (``by_range``:
     its range) is at most ``tolerance``; one that is not longer than ``smallest_mm`` is not split. It is halved along its
     longest axis in mm and all others at least half as long. Spread is the sum of squares about the mean. Voxels that are
-    not finite or outside ``mask`` get 0. Memory: the result. Time: the voxels times the depth of the tree.
+    not finite or outside ``mask`` get 0. Memory: the result. Time: the voxels times the depth of the tree. Raises
+    TooLargeError for more than ``most_blocks``: merging takes some hundred bytes for each.
 
     >>> labels, table = split(np.array([[[5, 5, 5, 9]]], np.int16), (1, 1, 1), 0)
     >>> labels.tolist(), table[:, 1].tolist()
@@ -136,7 +140,14 @@ def split(
     state = np.array([0, 1], np.int64)
     sizes, rule = np.array(spacing_of(spacing_mm)), (float(tolerance), bool(by_range))
     while not _split(image, inside, sizes, float(smallest_mm), rule, labels, table, state, boxes):
-        table = np.concatenate([table, np.empty_like(table)])
+        if len(table) > most_blocks:
+            break
+        table = np.concatenate([table, np.empty((min(len(table), most_blocks + 1 - len(table)), 5))])
+    if state[0] > most_blocks:
+        raise TooLargeError(
+            f"the scan splits into more than {most_blocks:,} even blocks, mostly single voxels of noise; raise tolerance, smooth it "
+            "first (sigma_mm), or keep blocks longer (smallest_mm)"
+        )
     return labels, table[: state[0]].copy()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from .arrays import as_image
 from .resample_grid import Grid, check_fill
@@ -16,7 +16,9 @@ from .slabs import in_slabs
 _TRUNCATE = 4.0
 
 
-def _weights(taps: tuple[Any, Any, Any], length: int, sigma: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def _weights(
+    taps: tuple[Any, Any, Any], length: int, sigma: float, dtype: DTypeLike = np.float32
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """First input index and weights for every output index: a Gaussian sampled at the voxels, then linear between them.
 
     Beyond the border the border voxel is repeated: its weights are added up there.
@@ -35,7 +37,7 @@ def _weights(taps: tuple[Any, Any, Any], length: int, sigma: float) -> tuple[NDA
             at = np.clip(np.clip(np.maximum(centre, 0) + step, 0, length - 1) - first, 0, count - 1)
             np.add.at(weights, (rows, at), part * value)
     first[low < 0] = -1
-    return first, weights.astype(np.float32)
+    return first, weights.astype(dtype)
 
 
 @njit(cache=True, nogil=True)
@@ -78,6 +80,25 @@ def _smooth_slab(image, along_k, along_j, along_i, fill, rounds, out, start, end
                 target[i] = np.rint(value) if rounds else value
 
 
+def _wide(image: NDArray[Any], along: Sequence[tuple[NDArray[np.int64], NDArray[Any]]], fill: float, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The same for integers of 32 and 64 bits, in float64 and axis by axis, the one that shrinks most first."""
+    values: NDArray[Any] = image
+    for axis in sorted(range(3), key=lambda n: len(along[n][0]) / image.shape[n]):
+        first, weights = along[axis]
+        shape = [1, 1, 1]
+        shape[axis] = len(first)
+        begin = np.maximum(first, 0)
+        parts = (np.take(values, begin + n, axis) * weights[:, n].reshape(shape) for n in range(weights.shape[1]))
+        values = sum(parts, np.zeros(()))
+    # in float64 the greatest integer of 64 bits is one too many
+    limits = np.iinfo(dtype)
+    highest = float(limits.max) if dtype.itemsize == 4 else np.nextafter(float(limits.max), 0)
+    out: NDArray[Any] = np.clip(np.rint(values), float(limits.min), highest).astype(dtype)
+    for axis, (first, _) in enumerate(along):
+        np.moveaxis(out, axis, 0)[first < 0] = dtype.type(fill)
+    return out
+
+
 def resample_smooth(
     image: NDArray[Any], matrix: NDArray[Any], offset: NDArray[Any], shape: Sequence[int], sigma_voxels: Sequence[float], fill: float = 0.0
 ) -> NDArray[Any]:
@@ -86,7 +107,7 @@ def resample_smooth(
     The same as `filters.gaussian` followed by `resample.resample_linear`, but only where the output has voxels: faster,
     and without an array of the size of the image. ``sigma_voxels`` (k, j, i) in voxels of the input, 0 for an axis that
     is not smoothed. The dtype is kept, integers are rounded. NaN spreads over the reach of the Gaussian. Memory beyond
-    the image: the result, and one plane for each thread.
+    the image: the result, and one plane for each thread; integers of 32 and 64 bits are summed in float64, which takes more.
 
     Raises ValueError where the axes of the two grids are mixed, or ``fill`` does not fit the dtype.
 
@@ -105,7 +126,12 @@ def resample_smooth(
         raise ValueError(f"sigma_voxels is {tuple(sigmas)}; pass three numbers >= 0 (k, j, i)")
     turned, taps = aligned
     follows = [int(column.argmax()) for column in (grid.matrix != 0).T]
-    along = [_weights(tap, length, sigmas[axis]) for tap, length, axis in zip(taps, turned.shape, follows, strict=True)]
+    # sums in float32 would lose whole numbers above 2**24
+    is_wide = dtype.kind != "f" and dtype.itemsize >= 4
+    exact = np.float64 if is_wide else np.float32
+    along = [_weights(tap, length, sigmas[axis], exact) for tap, length, axis in zip(taps, turned.shape, follows, strict=True)]
+    if is_wide:
+        return _wide(turned, along, fill, dtype)
     work = np.dtype(np.float32) if dtype == np.float16 else dtype  # numba has no float16
     out = np.empty(grid.shape, work)
     value, rounds = work.type(fill), dtype.kind != "f"

@@ -14,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from medseg.core.errors import TooLargeError
+
 from .arrays import connectivity_of
 from .slabs import in_slabs, slab_limits
 
@@ -96,15 +98,15 @@ def find_runs(image: NDArray[Any], lower: Any, upper: Any) -> Runs:
     """The runs of the voxels with lower <= value <= upper.
 
     ``image`` comes from `arrays.as_image` and the limits from `arrays.limits_as`; NaN is never inside. More than
-    2**31 - 1 runs or voxels along one axis raise a ValueError.
+    2**31 - 1 runs or voxels along one axis raise a TooLargeError.
     """
     depth, height, length = image.shape
     if length > _MOST - 8:
-        raise ValueError(f"the image has {length} voxels along i; at most {_MOST - 8} can be coded in runs")
+        raise TooLargeError(f"the image has {length} voxels along i, and at most {_MOST - 8} can be worked on; crop or resample it first")
     parts = in_slabs(lambda start, end: _slab_runs(image, lower, upper, line_scratch(length), start, end), depth)
     offsets = np.cumsum([0] + [part[1].size for part in parts])
     if offsets[-1] > _MOST:
-        raise ValueError(f"the mask has {offsets[-1]} runs, more than {_MOST}; work on a part of the volume")
+        raise TooLargeError(f"the mask falls into {offsets[-1]} runs, more than {_MOST}; crop or resample the scan first")
     lines = np.empty(depth * height + 1, np.int64)
     at = 0
     for part, offset in zip(parts, offsets, strict=False):

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from .arrays import refuse_too_large
 from .neighbours import kind_of, neighbours_of
 from .slabs import in_slabs, slab_limits
 
@@ -200,8 +201,7 @@ def superpixels(
         raise ValueError(f"size_mm is {size_mm} and compactness {compactness}; pass positive numbers")
     shape = (values.shape[1], values.shape[2], values.shape[3])
     size = int(np.prod(shape))
-    if size > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {size} voxels, more than about 2**31; crop it first")
+    refuse_too_large(shape)
     matrix = np.asarray(world, np.float64)
     spacing = np.linalg.norm(matrix, axis=0)
     cells = tuple(max(1, min(n, round(n * s / size_mm))) for n, s in zip(shape, spacing, strict=True))

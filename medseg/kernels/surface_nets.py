@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from medseg.core.errors import TooLargeError
 from medseg.kernels.arrays import as_labels, as_words
 from medseg.kernels.slabs import in_slabs, slab_limits
 from medseg.kernels.surface_tables import surface_tables
@@ -63,7 +64,7 @@ def surface_nets(labels: NDArray[Any]) -> Nets:
     found = in_slabs(find, depth + 1)
     counts = np.array([(len(columns), quads) for columns, _, _, quads in found])
     if counts[:, 0].sum() >= 2**31 - 1:
-        raise ValueError("the surfaces have more than two thousand million points; take fewer labels or a coarser grid")
+        raise TooLargeError("the surfaces have more than two thousand million points; take fewer labels or a coarser grid")
     first = np.concatenate([[[0, 0]], counts.cumsum(axis=0)])
     points, quad_count = (int(n) for n in first[-1])
     net = Nets(

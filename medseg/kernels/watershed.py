@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .arrays import Connectivity, as_image, as_labels, as_mask, connectivity_of, same_shape
+from .arrays import Connectivity, as_image, as_labels, as_mask, connectivity_of, refuse_too_large, same_shape
 from .level_queues import fine_queues, queues
 from .neighbours import neighbours_of
 from .slabs import in_slabs
@@ -96,8 +96,7 @@ def _labels_of(words: NDArray[Any], closed: int, dtype: np.dtype[Any]) -> NDArra
 
 def check_size(image: NDArray[Any]) -> None:
     """Raise where the voxels cannot be numbered with 31 bits."""
-    if image.size > np.iinfo(np.int32).max:
-        raise ValueError(f"the image has {image.size} voxels, more than about 2**31; flood a part of it (crop first)")
+    refuse_too_large(image.shape)
 
 
 def levels_of(image: NDArray[Any]) -> tuple[NDArray[Any], int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
@@ -12,21 +13,29 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, InstanceOf, WithJso
 from medseg.core.errors import ParameterError
 from medseg.core.label_map import LabelMap
 
+_AXES = 3
+_POINT = "needs three numbers R,A,S in mm"
+_LONGEST_GIVEN = 40
+
 
 class MethodParams(BaseModel):
     """Base of every parameter model: frozen, unknown names refused, limits checked when built."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def _point(value: Any) -> Any:
     """Accept a sequence of three numbers or the text "R,A,S"."""
-    if isinstance(value, str):
-        value = value.split(",")
+    parts = value.split(",") if isinstance(value, str) else value
     try:
-        return tuple(float(v) for v in value)
-    except TypeError as err:
-        raise ValueError("a point is three numbers R,A,S in mm; several points are a list of such triples") from err
+        point = tuple(float(part) for part in parts)
+    except (TypeError, ValueError) as err:
+        raise ValueError(_POINT) from err
+    if len(point) != _AXES:
+        raise ValueError(_POINT)
+    if not all(math.isfinite(part) for part in point):
+        raise ValueError("needs three finite numbers R,A,S in mm")
+    return point
 
 
 def _finite(value: float) -> float:
@@ -60,14 +69,78 @@ def build_params(model: type[P], method_name: str, values: Mapping[str, Any]) ->
 
 
 def _explain(model: type[MethodParams], err: pydantic.ValidationError) -> str:
-    faults = []
-    for fault in err.errors():
-        name = ".".join(str(part) for part in fault["loc"]) or "parameters"
-        if fault["type"] == "missing" and name in model.model_fields:
-            faults.append(f"{name} is required ({model.model_fields[name].description})")
-        elif fault["type"] == "extra_forbidden":
-            faults.append(f"there is no parameter {name!r}; known: {', '.join(model.model_fields) or 'none'}")
-        else:
-            message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{name}: {message}" if fault["loc"] else message)
-    return "; ".join(faults)
+    """Return every fault in our own words: where it is, what is needed, and what was given."""
+    return "; ".join(_fault(model, fault) for fault in err.errors())
+
+
+def _fault(model: type[MethodParams], fault: Any) -> str:
+    name = str(fault["loc"][0]) if fault["loc"] else ""
+    if fault["type"] == "missing" and name in model.model_fields:
+        choices = _choices(model.model_fields[name].annotation)
+        return f"{name} is required ({model.model_fields[name].description}{choices})"
+    if fault["type"] == "extra_forbidden":
+        return f"there is no parameter {name!r}; known: {', '.join(model.model_fields) or 'none'}"
+    if not fault["loc"]:
+        return str(fault["msg"]).removeprefix("Value error, ")
+    where = " ".join([name, *(str(part + 1) for part in fault["loc"][1:] if isinstance(part, int))])
+    given = _given(fault["input"])
+    needs = _needs(fault)
+    if needs.startswith("needs three"):
+        return f"{where} ({given}): {needs}" if given else f"{where}: {needs}"
+    return f"{where}: {needs} (given {given})" if given and given not in needs else f"{where}: {needs}"
+
+
+def _needs(fault: Any) -> str:
+    """Return what a value must be; a number that is not finite is said to be that before any limit."""
+    kind, limits = str(fault["type"]), fault.get("ctx", {})
+    value = fault["input"]
+    if isinstance(value, float) and not math.isfinite(value) and kind != "value_error":
+        return "must be a finite number"
+    if kind in _LIMITS:
+        return _LIMITS[kind].format(**{name: _plain(limit) for name, limit in limits.items()})
+    if kind == "value_error":
+        return str(fault["msg"]).removeprefix("Value error, ")
+    return next((words for start, words in _KINDS.items() if kind.startswith(start)), "is not a value of this parameter")
+
+
+_LIMITS = {
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "needs at least {min_length}",
+    "too_long": "takes at most {max_length}",
+    "literal_error": "must be one of {expected}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "string_too_short": "needs at least {min_length} characters",
+    "string_too_long": "takes at most {max_length} characters",
+}
+_KINDS = {
+    "float": "must be a number",
+    "finite": "must be a finite number",
+    "int": "must be a whole number",
+    "bool": "must be true or false",
+    "string": "must be text",
+    "list": "must be a list",
+    "tuple": "must be a list",
+    "dict": "must be a table of names and values",
+    "is_instance_of": "must be a label map",
+}
+
+
+def _plain(limit: Any) -> Any:
+    """Return 0 for 0.0, and everything else as it is."""
+    return f"{limit:g}" if isinstance(limit, float) else limit
+
+
+def _given(value: Any) -> str:
+    """Return a value as it was typed, cut where it is long; nothing for arrays, label maps and lists."""
+    if not isinstance(value, (str, int, float)):
+        return ""
+    text = repr(value) if isinstance(value, str) else str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return text if len(text) <= _LONGEST_GIVEN else text[:_LONGEST_GIVEN] + "…"
+
+
+def _choices(annotation: Any) -> str:
+    values = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
+    return f": one of {', '.join(map(str, values))}" if values else ""

@@ -13,6 +13,8 @@ from medseg.core.label_map import LabelMap
 from medseg.method.method import Method
 from medseg.method.param import MethodParams
 
+SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}  # how the limits of a parameter are shown to people
+
 
 @dataclass(frozen=True)
 class ParameterInfo:

@@ -136,7 +136,7 @@ def _told(segment: Segment, holders: Sequence[Segment], goes: Bools, mask: Bools
     names = " and ".join(holder.label for holder in holders)
     message = (
         f"{volume_ml:.3g} ml ({100 * share:.3g} %) of {segment.label} lay outside {names} and became background: "
-        f"{len(sizes) - 1} pieces, the largest about ({place}) mm RAS"
+        f"{len(sizes) - 1} {'piece, at' if len(sizes) == 2 else 'pieces, the largest at'} about ({place}) mm RAS"
     )
     details = {"segment": segment.label, "inside": [holder.label for holder in holders], "volume_ml": volume_ml, "pieces": len(sizes) - 1}
     return Finding("OUTSIDE_CONSTRAINT", Severity.WARNING, message, details)

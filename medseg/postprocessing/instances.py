@@ -15,6 +15,7 @@ from medseg.core.segment import Segment
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number
 from medseg.postprocessing.parts import Parts, find_parts, part_names
+from medseg.postprocessing.selection import nothing_to_change
 
 _WATERSHED = "doi:10.1109/34.87344; dynamics: doi:10.1117/12.60650"
 
@@ -61,7 +62,7 @@ def instances(label_map: LabelMap, params: InstancesParams) -> LabelMap:
         keep_at_least_mm3=params.keep_at_least_mm3,
     )
     if found is None:
-        return label_map
+        return nothing_to_change(label_map)
     before = max((segment.number for segment in rest), default=0)
     numbers = np.arange(before + 1, before + 1 + len(found.parts))
     made = _named(found, numbers.tolist(), rest)
@@ -192,9 +193,14 @@ def _painted(
     np.copyto(target, table[found.array], where=found.array > 0)
     findings = list(label_map.findings)
     if found.splits:
-        message = f"{found.splits} connected pieces were split where they are narrow: look whether the lumps are lesions of their own"
+        pieces = (
+            "1 connected piece was split where it is narrow"
+            if found.splits == 1
+            else f"{found.splits} connected pieces were split where narrow"
+        )
+        message = f"{pieces}: look whether the lumps are lesions of their own"
         findings.append(Finding("INSTANCES_SPLIT", Severity.INFO, message, {"split": found.splits, "instances": len(found.parts)}))
     if found.left_out:
-        message = f"{found.left_out} parts smaller than {keep_mm3:g} mm³ were left out"
+        message = f"{found.left_out} {'part was' if found.left_out == 1 else 'parts were'} left out: smaller than {keep_mm3:g} mm³"
         findings.append(Finding("SMALL_PARTS_LEFT_OUT", Severity.INFO, message, {"count": found.left_out, "keep_at_least_mm3": keep_mm3}))
     return label_map.with_array(array.astype(dtype, copy=False), segments=segments, findings=tuple(findings))

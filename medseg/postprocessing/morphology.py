@@ -13,12 +13,13 @@ from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
-from medseg.postprocessing.selection import changed, hull_of, inside_of, selected
+from medseg.postprocessing.selection import changed, hull_of, inside_of, nothing_to_change, selected
 from medseg.preprocessing.crop import Box, plane_distance_mm
 from medseg.preprocessing.distances import away_mm, closed, opened, reach_mm, shrunk
 
 _BALLS = "doi:10.1109/TPAMI.1987.4767941"
 _DISTANCE = "doi:10.4086/toc.2012.v008a019"
+_FEW = 5  # segments that a message names
 _SLACK = 1e-6  # as in the distances: a plane at the very radius counts
 
 
@@ -93,7 +94,7 @@ def margin(label_map: LabelMap, params: MarginParams) -> LabelMap:
     the segment. Where several segments grow towards each other each voxel goes to the nearest of them (the lower number at
     equal distance); selected segments never lose voxels to one another. A surface moves by whole voxels: by up to half a voxel less
     than the margin. Where the scan ends nothing is shrunk. A margin that
-    would go beyond the scan gives the finding GROWN_PAST_SCAN, a segment that shrinks away SEGMENT_EMPTY.
+    would go beyond the scan gives the finding GROWN_PAST_SCAN (one for all segments), a segment that shrinks away SEGMENT_EMPTY.
 
     >>> import numpy as np
     >>> from medseg.core.geometry import Geometry
@@ -105,7 +106,9 @@ def margin(label_map: LabelMap, params: MarginParams) -> LabelMap:
     if params.margin_mm < 0:
         return changed(label_map, params.segments, lambda mask: shrunk(mask, grid, -params.margin_mm), reach_mm(grid))
     chosen = selected(label_map, params.segments)
-    if not chosen or params.margin_mm == 0:
+    if not chosen:
+        return nothing_to_change(label_map)
+    if params.margin_mm == 0:
         return label_map
     return _grown(label_map, chosen, params)
 
@@ -127,19 +130,24 @@ def _grown(label_map: LabelMap, chosen: list[tuple[Segment, Box]], params: Margi
         takes = free[place] & (away < nearest[place])
         nearest[place][takes] = away[takes]
         target[place][takes] = segment.number
-    past = [finding for segment, box in chosen for finding in _past_scan(segment, box, grid, params.margin_mm)]
+    past = _past_scan([segment.label for segment, box in chosen if _leaves(box, grid, params.margin_mm)], params.margin_mm)
     return label_map.with_array(array, findings=(*label_map.findings, *past))
 
 
-def _past_scan(segment: Segment, box: Box, grid: Geometry, margin_mm: float) -> list[Finding]:
+def _leaves(box: Box, grid: Geometry, margin_mm: float) -> bool:
     """Whether a margin reaches planes that the scan does not have."""
     planes_mm = plane_distance_mm(grid)
     below = (np.asarray(box.start) + 1) * planes_mm
     above = (np.asarray(grid.shape) - np.asarray(box.stop) + 1) * planes_mm
-    if min(below.min(), above.min()) > margin_mm * (1 + _SLACK):
+    return bool(min(below.min(), above.min()) <= margin_mm * (1 + _SLACK))
+
+
+def _past_scan(labels: list[str], margin_mm: float) -> list[Finding]:
+    if not labels:
         return []
+    few = ", ".join(labels[:_FEW]) + (f" and {len(labels) - _FEW} more" if len(labels) > _FEW else "")
     message = (
-        f"{segment.label} grown by {margin_mm:g} mm reaches beyond the scan: what lies there is missing from its volume; "
-        "use a scan that shows more around it, or a smaller margin"
+        f"{few} grown by {margin_mm:g} mm {'reaches' if len(labels) == 1 else 'reach'} beyond the scan: what lies there is missing from "
+        f"{'its volume' if len(labels) == 1 else 'their volumes'}; use a scan that shows more around, or a smaller margin"
     )
-    return [Finding("GROWN_PAST_SCAN", Severity.WARNING, message, {"segment": segment.label, "margin_mm": margin_mm})]
+    return [Finding("GROWN_PAST_SCAN", Severity.WARNING, message, {"segments": labels, "margin_mm": margin_mm})]

@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.core.errors import ParameterError
-from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, present_numbers
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 from medseg.postprocessing.contest import Contest, contest_without_background
-from medseg.postprocessing.edges import band_box, movable_band, neighbour_range, noise_of
-from medseg.postprocessing.selection import hull_of, selected
+from medseg.postprocessing.edges import band_box, boundary_refined, movable_band, neighbour_range, noise_of
+from medseg.postprocessing.selection import hull_of, nothing_to_change, selected
 from medseg.preprocessing.crop import crop_to, plane_distance_mm
 from medseg.preprocessing.denoise import gaussian_mm, gaussian_reach_voxels, refuse_non_finite
 from medseg.preprocessing.distances import away_mm, depth_mm
@@ -76,7 +75,7 @@ def refine_boundary(label_map: LabelMap, params: RefineBoundaryParams, volume: V
         raise ParameterError("refine-boundary needs the scan: give --image on the command line, volume= in Python")
     chosen = selected(label_map, params.segments)
     if not chosen:
-        return label_map
+        return nothing_to_change(label_map)
     box = band_box(hull_of([box for _, box in chosen]), label_map.geometry, params.band_mm)
     scan, labels = crop_to(volume, box), crop_to(label_map, box)
     refuse_non_finite(scan.array, "refine-boundary")
@@ -93,7 +92,9 @@ def refine_boundary(label_map: LabelMap, params: RefineBoundaryParams, volume: V
     array: npt.NDArray[Any] = label_map.array.copy(order="F")
     array[box.slices] = numbers[decided - 1].T
     refined = label_map.with_array(array)
-    return label_map.with_array(array, findings=(*label_map.findings, _told(label_map, refined, [segment.label for segment, _ in chosen])))
+    return label_map.with_array(
+        array, findings=(*label_map.findings, boundary_refined(label_map, refined, [segment.label for segment, _ in chosen]))
+    )
 
 
 @dataclass(frozen=True)
@@ -226,17 +227,3 @@ def _attached(scene: _Scene, decided: npt.NDArray[np.uint16]) -> npt.NDArray[np.
         loose = ~hangs[pieces]
         out[loose] = scene.places[loose]
     return out
-
-
-def _told(before: LabelMap, after: LabelMap, labels: list[str]) -> Finding:
-    """What moving the borders did to each volume."""
-    voxel_ml = before.geometry.voxel_volume_mm3 / 1000
-    volumes = {label: [int(one.mask(label).sum()) * voxel_ml for one in (before, after)] for label in labels}
-    worst = max(volumes, key=lambda label: abs(volumes[label][1] - volumes[label][0]) / volumes[label][0])
-    first, second = volumes[worst]
-    moved_ml = int(np.count_nonzero(before.array != after.array)) * voxel_ml
-    message = (
-        f"borders were decided anew: {moved_ml:.3g} ml changed hands; the volume of {worst} changed most, from {first:.4g} to "
-        f"{second:.4g} ml ({100 * (second / first - 1):+.2g} %)"
-    )
-    return Finding("BOUNDARY_REFINED", Severity.INFO, message, {"moved_ml": moved_ml, "volumes_ml": volumes})

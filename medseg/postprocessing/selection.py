@@ -36,11 +36,14 @@ def changed(label_map: LabelMap, labels: Iterable[str] | None, change: Change, m
 
     `change` takes the mask (k,j,i) of one segment inside its bounding box, widened by a margin where the grid goes on, and
     returns another. What it takes away becomes background, what it adds is only taken from background. A segment that loses
-    its last voxel gives the finding SEGMENT_EMPTY.
+    its last voxel gives the finding SEGMENT_EMPTY, and so does a label map in which none of them has any.
     """
+    chosen = selected(label_map, labels)
+    if not chosen:
+        return nothing_to_change(label_map)
     array: npt.NDArray[Any] = label_map.array.copy(order="F")
     findings = list(label_map.findings)
-    for segment, box in selected(label_map, labels):
+    for segment, box in chosen:
         part = array[box.widened(label_map.geometry, margin_mm).slices]
         before = np.asarray(part == segment.number, order="F")
         after = change(before.view(np.uint8).T).T
@@ -49,6 +52,14 @@ def changed(label_map: LabelMap, labels: Iterable[str] | None, change: Change, m
         if not after.any():
             findings.append(nothing_left(segment))
     return label_map.with_array(array, findings=tuple(findings))
+
+
+def nothing_to_change(label_map: LabelMap) -> LabelMap:
+    """Return the label map as it is, with SEGMENT_EMPTY unless it is told already: no selected segment has a voxel."""
+    if any(finding.code == "SEGMENT_EMPTY" for finding in label_map.findings):
+        return label_map
+    found = Finding("SEGMENT_EMPTY", Severity.INFO, "no segment to work on has a voxel: nothing was changed", {})
+    return label_map.with_array(label_map.array, findings=(*label_map.findings, found))
 
 
 def nothing_left(segment: Segment) -> Finding:

@@ -16,11 +16,12 @@ from medseg.core.segment import Segment
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 from medseg.postprocessing.contest import Contest, contest_with_background, contest_without_background
-from medseg.postprocessing.selection import hull_of, inside_of, selected
+from medseg.postprocessing.selection import hull_of, inside_of, nothing_to_change, selected
 from medseg.preprocessing.crop import Box
 from medseg.preprocessing.denoise import gaussian_mm, gaussian_reach_voxels
 
 VOLUME_TOLERANCE = 0.01  # a segment further than this from its volume is reported
+FINEST_IN_SPACINGS = 0.6  # below that hardly a voxel of a flat face changes hands
 _AUCTION = "doi:10.1016/j.jcp.2017.10.036"
 
 
@@ -41,7 +42,7 @@ def smooth(label_map: LabelMap, params: SmoothParams) -> LabelMap:
     weight a segment. The weights are chosen such that every segment keeps its number of voxels (up to voxels of equal
     value); touching segments stay in touch. Segments that are not selected keep every voxel. Parts thinner than about
     2 sigma are lost to thicker ones. The finding SMOOTHED says how much moved and by how much volumes changed; a segment
-    whose volume could not be held gives VOLUME_CHANGED.
+    whose volume could not be held gives VOLUME_CHANGED, a sigma that is small beside the spacing SMOOTHING_TOO_FINE.
 
     >>> from medseg.core.segment import Segment
     >>> cube = np.zeros((15, 15, 15), np.uint8)
@@ -53,12 +54,12 @@ def smooth(label_map: LabelMap, params: SmoothParams) -> LabelMap:
     """
     part = _part(label_map, params.segments, params.sigma_mm)
     if part is None:
-        return label_map
+        return nothing_to_change(label_map)
     contest = contest_with_background(part.labels, label_map.geometry, params.sigma_mm)
     part.enter(contest, label_map.geometry, params.sigma_mm)
     contest.protect(part.labels, (part.labels != 0) & ~part.taking_part)
     contest.keep_volumes(part.numbers, part.places, part.voxels)
-    return _with_smoothed(label_map, part, contest.first)
+    return _with_smoothed(label_map, part, contest.first, params.sigma_mm)
 
 
 class JointSmoothParams(MethodParams):
@@ -95,7 +96,7 @@ def joint_smooth(label_map: LabelMap, params: JointSmoothParams) -> LabelMap:
     """
     part = _part(label_map, params.segments, params.sigma_mm)
     if part is None:
-        return label_map
+        return nothing_to_change(label_map)
     grid, labels = label_map.geometry, part.labels
     if params.outline == "kept":
         contest = contest_without_background(labels)
@@ -113,7 +114,7 @@ def joint_smooth(label_map: LabelMap, params: JointSmoothParams) -> LabelMap:
         smoothed[nobody] = labels[nobody]
     else:
         _close_gaps(smoothed, labels)
-    return _with_smoothed(label_map, part, smoothed)
+    return _with_smoothed(label_map, part, smoothed, params.sigma_mm)
 
 
 def _close_gaps(smoothed: npt.NDArray[Any], labels: npt.NDArray[Any]) -> None:
@@ -177,7 +178,7 @@ def _reached(box: Box, reach: tuple[int, int, int], grid: Geometry) -> Box:
     return Box(tuple(start.tolist()), tuple(stop.tolist())).within(grid.shape)
 
 
-def _with_smoothed(label_map: LabelMap, part: _Part, smoothed: npt.NDArray[Any]) -> LabelMap:
+def _with_smoothed(label_map: LabelMap, part: _Part, smoothed: npt.NDArray[Any], sigma_mm: float) -> LabelMap:
     """The label map with the smoothed part, and what that did to the volumes."""
     array: npt.NDArray[Any] = label_map.array.copy(order="F")
     array[part.region.slices] = smoothed
@@ -185,7 +186,19 @@ def _with_smoothed(label_map: LabelMap, part: _Part, smoothed: npt.NDArray[Any])
     findings = [f for s, n, m in zip(part.segments, part.voxels, after, strict=True) for f in _volume_check(s, n, m)]
     moved = int(np.count_nonzero(smoothed != part.labels))
     told = _report(part, after, moved, label_map.geometry.voxel_volume_mm3)
-    return label_map.with_array(array, findings=(*label_map.findings, told, *findings))
+    return label_map.with_array(array, findings=(*label_map.findings, told, *findings, *_too_fine(label_map.geometry, sigma_mm)))
+
+
+def _too_fine(grid: Geometry, sigma_mm: float) -> list[Finding]:
+    """Whether the Gaussian is narrower than the steps of the coarsest axis."""
+    coarsest = max((step for step, length in zip(grid.spacing_mm, grid.shape, strict=True) if length > 1), default=0.0)
+    if sigma_mm >= FINEST_IN_SPACINGS * coarsest:
+        return []
+    message = (
+        f"a sigma_mm of {sigma_mm:g} is too small for a spacing of {coarsest:g} mm: along that axis hardly anything can move; "
+        f"try --sigma-mm {coarsest:.2g}"
+    )
+    return [Finding("SMOOTHING_TOO_FINE", Severity.WARNING, message, {"sigma_mm": sigma_mm, "spacing_mm": coarsest})]
 
 
 def _report(part: _Part, after: Sequence[int], moved: int, voxel_mm3: float) -> Finding:

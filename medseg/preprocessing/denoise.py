@@ -14,6 +14,7 @@ from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 
 TRUNCATE = 4.0  # a Gaussian is cut at this many standard deviations: what lies beyond weighs less than 1e-4
+LARGEST = 1e38  # differences and sums of three intensities still fit float32
 
 
 class GaussianParams(MethodParams):
@@ -93,9 +94,11 @@ def _gaussian_sheared(image: npt.NDArray[Any], geometry: Geometry, sigma_mm: flo
 
 
 def refuse_non_finite(array: npt.NDArray[Any], method_name: str) -> None:
-    """Raise InputError where an array holds NaN, infinity or what float32 cannot hold."""
+    """Raise InputError where an array holds NaN, infinity or intensities too great to be added in float32."""
     if array.dtype.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         count = int(array.size - np.count_nonzero(np.isfinite(array)))
         raise InputError(f"{method_name}: {count} of {array.size} voxels are NaN or infinite; replace them by a number before filtering")
-    if array.dtype == np.float64 and max(-array.min(), array.max()) > np.finfo(np.float32).max:
-        raise InputError(f"{method_name}: intensities go beyond the range of float32 (3.4e38); clip the scan first")
+    if array.dtype.kind == "f" and max(-float(array.min()), float(array.max())) > LARGEST:
+        raise InputError(
+            f"{method_name}: intensities go beyond {LARGEST:g}, where float32 (to 3.4e38) cannot add them; clip the scan first"
+        )

@@ -137,7 +137,10 @@ def crop_foreground(volume: Volume, params: CropForegroundParams) -> Volume:
         raise InputError(f"crop-foreground: no voxel is brighter than {limit:g}, so there is no patient to crop to; give a lower threshold")
     plan = plan_crop(volume.geometry, _box_of(mask).widened(volume.geometry, params.margin_mm))
     cropped = plan.prepare(volume)
-    text = f"cropped to the voxels from {plan.box.start} to {plan.box.stop} (i, j, k; the last not included) of {volume.geometry.shape}"
+    if plan.box.shape == volume.geometry.shape:
+        text = "nothing to cut: with its margin the patient reaches every side of the scan"
+    else:
+        text = f"cropped to the voxels from {plan.box.start} to {plan.box.stop} (i, j, k; the last not included) of {volume.geometry.shape}"
     found = Finding("CROPPED", Severity.INFO, text, {"start": list(plan.box.start), "stop": list(plan.box.stop)})
     return replace(cropped, findings=(*volume.findings, found))
 

@@ -15,6 +15,7 @@ from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
 
+_LARGEST = 1e38
 _NNUNET = "doi:10.1038/s41592-020-01008-z"
 
 
@@ -111,8 +112,10 @@ def normalise(volume: Volume, params: NormaliseParams) -> Volume:
 def _centre_and_scale(array: npt.NDArray[Any], params: NormaliseParams) -> tuple[float, float]:
     from medseg.kernels.statistics import label_percentiles, label_statistics
 
-    if array.dtype == np.float64 and np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max() > np.finfo(np.float32).max:
-        raise InputError("normalise: intensities go beyond the range of float32 (3.4e38); clip the scan first")
+    if array.dtype.kind == "f" and float(np.abs(array, where=np.isfinite(array), out=np.zeros_like(array)).max()) > _LARGEST:
+        raise InputError(
+            f"normalise: intensities go beyond {_LARGEST:g}, where float32 (to 3.4e38) cannot hold differences; clip the scan first"
+        )
     inside = np.ones(array.shape, np.uint8, order="F") if params.above is None else np.asarray(array > params.above).view(np.uint8)
     found = label_statistics(inside.T, array.T)
     if len(found.numbers) == 0 or not np.isfinite(found.mean[0]):

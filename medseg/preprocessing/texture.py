@@ -72,10 +72,10 @@ class LocalBinaryPatternParams(MethodParams):
 def local_binary_pattern(volume: Volume, params: LocalBinaryPatternParams) -> Volume:
     """Replace each voxel by how many of 26 points around it are at least as bright: a pattern that no rotation changes.
 
-    Bright blobs give 0, dark ones 26, smooth edges about 13, whatever the brightness of the scan. The points lie in the
-    directions of the neighbours, as far away as those or all at `radius_mm` (values between voxels are linear); so the
-    method follows the axes of the scan, with unequal spacing and shear honoured. Beyond the border the nearest voxel counts. The
-    result is uint8, without unit. Raises InputError where the scan holds NaN or infinity.
+    Bright blobs give 0, dark ones 26, smooth edges about 13, whatever the brightness of the scan. The points are the neighbours,
+    or all lie at `radius_mm` (values between voxels are linear) along the axes of the scan and halfway between them in mm:
+    the directions of the neighbours where the spacing is equal, others where it is not. Shear is honoured. Beyond the
+    border the nearest voxel counts. The result is uint8, without unit. Raises InputError where the scan holds NaN or infinity.
 
     >>> dot = np.zeros((3, 3, 3), np.int16)
     >>> dot[1, 1, 1] = 9
@@ -98,7 +98,7 @@ class StructureTensorParams(MethodParams):
     )
 
 
-@method("structure-tensor", stage=Stage.PREPROCESS, reference="doi:10.1016/S0262-8856(98)00093-4")
+@method("structure-tensor", stage=Stage.PREPROCESS, reference="doi:10.1023/A:1008009714131")
 def structure_tensor(volume: Volume, params: StructureTensorParams) -> Volume:
     """Replace a scan by how much its slopes agree around each voxel, 0 to 1: coherence, linearity or planarity.
 
@@ -152,6 +152,9 @@ def gabor_amplitude(image: npt.NDArray[Any], geometry: Geometry, params: GaborPa
     reach = np.ceil(REACH_IN_SIGMAS * sigma_mm * np.linalg.norm(inverse, axis=1)).astype(int)[::-1]
     reach = np.where(np.array(image.shape) == 1, 0, np.minimum(reach, 4 * np.array(image.shape)))
     centred, _ = smoothed(image, geometry, 0)
+    # a power of two, so nothing is rounded: the sums of the transform then stay within float32
+    greatest = np.float32(2.0 ** np.frexp(np.abs(centred).max())[1]) if centred.any() else np.float32(1)
+    centred = centred / greatest
     shape = tuple(_fast_odd(int(n + 2 * r)) for n, r in zip(image.shape, reach, strict=True))
     before = [(total - n) // 2 for n, total in zip(image.shape, shape, strict=True)]
     spectrum = fftn(_continued(centred, before, shape))
@@ -162,7 +165,7 @@ def gabor_amplitude(image: npt.NDArray[Any], geometry: Geometry, params: GaborPa
         texture.weigh_wave(spectrum, inverse, direction / params.wavelength_mm, sigma_mm, product)
         answer = np.abs(ifftn(product, overwrite_x=True)[inner])
         total = np.maximum(total, answer) if params.combine == "maximum" else total + answer / np.float32(params.directions)
-    return np.ascontiguousarray(total, np.float32)
+    return np.ascontiguousarray(total * greatest, np.float32)
 
 
 def _continued(image: FloatArray, before: list[int], shape: tuple[int, ...]) -> FloatArray:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pydantic
 
+from medseg.core.finding import Finding, Severity
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams, Number
@@ -22,6 +23,7 @@ WINDOWS_HU: dict[str, tuple[float, float]] = {
     "mediastinum": (50.0, 350.0),
     "stroke": (35.0, 35.0),
 }
+_NO_HOUNSFIELD = {"MR": "MR", "PT": "PET", "NM": "nuclear medicine", "US": "ultrasound"}
 
 
 class WindowParams(MethodParams):
@@ -47,7 +49,8 @@ class WindowParams(MethodParams):
 def window(volume: Volume, params: WindowParams) -> Volume:
     """Bring the intensities within a window to 0 to 1; what lies below becomes 0, what lies above 1.
 
-    (x - centre) / width + 1/2, as float32 without unit. NaN stays NaN. Presets are in HU; they do not check the modality.
+    (x - centre) / width + 1/2, as float32 without unit. NaN stays NaN. Presets are in HU: on a scan that is
+    known to be no CT they give the finding WINDOW_FOR_CT.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[-1000, 40, 140, 3000]]], np.int16), Geometry((1, 1, 4), np.eye(4)))
@@ -67,4 +70,15 @@ def window(volume: Volume, params: WindowParams) -> Volume:
         scaled /= work(width)
         scaled += work(0.5)
     np.clip(scaled, 0, 1, out=scaled)
-    return volume.with_array(scaled.astype(np.float32, copy=False), unit="")
+    return volume.with_array(scaled.astype(np.float32, copy=False), unit="", findings=(*volume.findings, *_no_hounsfield(volume, params)))
+
+
+def _no_hounsfield(volume: Volume, params: WindowParams) -> list[Finding]:
+    """A preset in HU on a scan whose intensities are none."""
+    if params.preset is None or volume.unit == "HU" or volume.modality not in _NO_HOUNSFIELD:
+        return []
+    message = (
+        f"the window {params.preset!r} is made for the Hounsfield units of CT, and this scan is {_NO_HOUNSFIELD[volume.modality]}: "
+        "what it keeps is arbitrary; give centre and width"
+    )
+    return [Finding("WINDOW_FOR_CT", Severity.WARNING, message, {"preset": params.preset, "modality": volume.modality})]

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from medseg.reporting import bibliography_classical as classical
+
 _DOI = re.compile(r"(?:doi:\s*|https?://(?:dx\.)?doi\.org/)(10\.\d{4,9}/[^\s,;]+)", re.IGNORECASE)
 _LINK = re.compile(r"https?://[^\s,;<>\"']+")
 # Braces and backslashes of a foreign text would end its field
@@ -157,6 +159,12 @@ WORKS: tuple[Entry, ...] = (
           "extremities", 2015, "10.7937/K9/TCIA.2015.7GO2GSKS", {"note": "Data set, The Cancer Imaging Archive"}),
 )
 # fmt: on
+
+WORKS += tuple(_article(*about, volume=volume, pages=pages) for *about, volume, pages in classical.ARTICLES)  # type: ignore[arg-type]
+WORKS += tuple(_paper(*about, pages=pages) for *about, pages in classical.PAPERS)  # type: ignore[arg-type]
+WORKS += tuple(
+    Entry(key, "book", author, title, year, doi, {"publisher": house}) for key, author, title, house, year, doi in classical.BOOKS
+)
 
 _BY_DOI = {entry.doi.lower(): entry for entry in (*PACKAGES.values(), *WORKS) if entry.doi}
 _BY_KEY = {entry.key: entry for entry in (*PACKAGES.values(), *WORKS)}

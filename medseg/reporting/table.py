@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _INTENSITIES = ("mean", "std", "min", "max", "median")
 _PARTS = ("grid", "boundary", "model")
+_MOST_ROWS = 150  # every structure of the largest models fits; thousands of regions say nothing on a screen
+_FIRST_ROWS = 20
 _STATUS_STYLES = {
     Status.MEASURED: "green",
     Status.ABSENT: "yellow",
@@ -126,12 +128,15 @@ def truth_csv(rows: Iterable[TruthRow]) -> str:
     return csv_of([["label", "volume_ml", "truth_ml", "error_percent", "reason"], *(list(vars(row).values()) for row in rows)])
 
 
-def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Table:
+def rich_table(table: MeasurementTable, segments: Iterable[Segment] = (), more_in: str = "the JSON document (--json)") -> Table:
     """Return the measurements for the terminal: colour, label, volume with interval and its parts, intensity, status.
 
     "½ voxel" is what the volume would change by if the whole border lay half a voxel further out, which no interval covers.
-    Colours are those of `segments` where given, else the default colour of each number.
+    Colours are those of `segments` where given, else the default colour of each number. Of more than 150 segments the first
+    20 are shown, with how many more there are in `more_in`.
     """
+    rows = tuple(table)
+    rows = rows if len(rows) <= _MOST_ROWS else rows[:_FIRST_ROWS]
     colours = {segment.number: segment.rgb for segment in segments}
     has_interval = any(interval_of(row) for row in table)
     has_mean = any(value_of(row, "mean") is not None for row in table)
@@ -148,7 +153,9 @@ def rich_table(table: MeasurementTable, segments: Iterable[Segment] = ()) -> Tab
         shown.add_column(f"mean{unit}", justify="right", no_wrap=True)
         shown.add_column("std", justify="right", no_wrap=True)
     shown.add_column("status", overflow="fold")
-    for row in table:
+    if len(rows) < len(table):
+        shown.caption = text(f"… {len(table) - len(rows):,} more in {more_in}", "dim")
+    for row in rows:
         volume, interval = value_of(row, "volume"), interval_of(row)
         said, bounds = ("", "") if volume is None else format_measured(volume, interval)
         cells = [_swatch(colours.get(row.number) or default_colour(row.number)), text(row.label, "bold"), text(said)]

@@ -65,6 +65,13 @@ def test_an_unknown_segment_names_the_known_ones():
         LabelMap(np.zeros((3, 4, 5), np.uint8), GRID, (Segment(1, "liver"),))["spleen"]
 
 
+def test_an_unknown_segment_of_many_names_the_nearest():
+    many = (*(Segment(n, f"vertebra {n}") for n in range(1, 117)), Segment(117, "Liver"))
+    with pytest.raises(UnknownSegmentError, match="nearest of its 117: Liver, ") as caught:
+        LabelMap(np.zeros((3, 4, 5), np.uint8), GRID, many)["livr"]
+    assert str(caught.value).count(",") == 4
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32])
 def test_present_numbers_in_any_layout(dtype):
     array = np.zeros((30, 20, 10), dtype)

@@ -22,7 +22,7 @@ def test_text_and_bytes_are_written_whole(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_kept_unless_overwriting_is_allowed(tmp_path: Path) -> None:
     path = write_text(tmp_path / "a", "first")
-    with pytest.raises(OutputExistsError, match="is there already"):
+    with pytest.raises(OutputExistsError, match=r"is there already.*--overwrite"):
         write_text(path, "second")
     assert path.read_text() == "first"
     assert write_text(path, "second", overwrite=True).read_text() == "second"
@@ -77,6 +77,15 @@ def test_what_cannot_be_read_back_does_not_get_its_name(tmp_path: Path, error: E
     with pytest.raises(OutputVerificationError):
         write_verified(tmp_path / "a", lambda temporary: temporary.write_bytes(b"content") and None, verify)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_message_never_shows_the_temporary_name(tmp_path: Path) -> None:
+    def verify(temporary: Path) -> None:
+        raise UnreadableFileError(f"{temporary} is cut short")
+
+    with pytest.raises(OutputVerificationError, match=r"a\.nii is cut short") as caught:
+        write_verified(tmp_path / "a.nii", lambda temporary: temporary.write_bytes(b"x") and None, verify)
+    assert ".tmp-" not in str(caught.value)
 
 
 def test_bytes_that_the_disk_changed_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.io import write as writing
 from medseg.io.read import read, read_label_map
-from medseg.io.write import check_output, write
+from medseg.io.write import check_output, check_source, write
 
 SCAN_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".mha")
 LABEL_SUFFIXES = (*SCAN_SUFFIXES, ".seg.nrrd")
@@ -44,7 +44,7 @@ def test_unknown_suffixes_name_the_known_ones(scan: Volume, tmp_path: Path, suff
     for call in (lambda: write(scan, tmp_path / f"x{suffix}"), lambda: check_output(tmp_path / f"x{suffix}", label_map=False)):
         with pytest.raises(UnsupportedFormatError, match=r"\.nii\.gz, \.nii, \.seg\.nrrd") as caught:
             call()
-        assert caught.value.exit_code == 3
+        assert caught.value.exit_code == 5
     assert os.listdir(tmp_path) == []
 
 
@@ -113,7 +113,36 @@ def test_an_old_table_never_names_new_segments(organs: LabelMap, tmp_path: Path,
     monkeypatch.setattr(writing, "write_label_table", full_disk)
     with pytest.raises(OutputError):
         write(organs, tmp_path / "x.nii.gz", overwrite=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_more_names_than_are_read_again_are_refused_before_anything_is_written(organs: LabelMap, tmp_path: Path) -> None:
+    many = LabelMap(organs.array, organs.geometry, tuple(Segment(n, f"region {n} {'x' * 4000}") for n in range(1, 5000)))
+    (tmp_path / "x.nii.gz").write_text("mine")
+    with pytest.raises(OutputError, match=r"x\.labels\.csv.*4,999 segments.*MB"):
+        write(many, tmp_path / "x.nii.gz", overwrite=True)
+    assert (tmp_path / "x.nii.gz").read_text() == "mine"
     assert os.listdir(tmp_path) == ["x.nii.gz"]
+
+
+def test_a_folder_in_the_way_is_found_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "x.nii").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        check_output(tmp_path / "x.nii", label_map=True, overwrite=True)
+
+
+def test_a_folder_for_each_segment_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="not of a folder"):
+        check_output(tmp_path / "{label}" / "x.stl", label_map=True)
+    check_output(tmp_path / "{label}.stl", label_map=True)
+
+
+def test_a_dicom_object_without_its_scan_is_found_before_the_work(scan: Volume, tmp_path: Path) -> None:
+    for suffix, kind in ((".dcm", "SEG"), (".rtstruct.dcm", "RTSTRUCT")):
+        for source in (None, scan):
+            with pytest.raises(OutputError, match=f"DICOM {kind}"):
+                check_source(tmp_path / f"x{suffix}", source)
+    check_source(tmp_path / "x.nii.gz", None)
 
 
 @pytest.mark.parametrize("suffix", LABEL_SUFFIXES)

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
+from medseg.core.errors import InputError, TooLargeError
+from medseg.kernels import arrays, cheapest_paths, competition, graph_regions, levels, min_cut, reconstruction, superpixels, watershed
 from medseg.kernels.arrays import as_image, as_labels, as_mask, limits_as, spacing_of
 
 
@@ -90,3 +94,37 @@ def test_limits_without_meaning_raise(limits: tuple[float, float]) -> None:
 def test_spacing_must_be_three_positive_numbers(spacing: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="spacing_mm"):
         spacing_of(spacing)
+
+
+IMAGE, MARKS = np.zeros((2, 3, 4), np.float32), np.eye(4, dtype=np.uint8)[None, :3].repeat(2, axis=0)
+NUMBERING: dict[str, Callable[[], object]] = {
+    "join_levels": lambda: levels.join_levels(IMAGE, np.array([[0, 0, 0]])),
+    "compete": lambda: competition.compete(IMAGE, MARKS),
+    "grow": lambda: cheapest_paths.grow(IMAGE, MARKS, np.eye(3)),
+    "min_cut": lambda: min_cut.min_cut(np.zeros((2, 3, 4), np.int32), np.zeros((3, 2, 3, 4), np.int32)),
+    "superpixels": lambda: superpixels.superpixels(IMAGE[None], np.eye(3), 2, 1),
+    "watershed": lambda: watershed.watershed(IMAGE, MARKS),
+    "minima": lambda: reconstruction.minima(IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", NUMBERING)
+def test_a_scan_of_more_voxels_than_can_be_numbered_is_refused_with_its_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "MOST_VOXELS", 23)
+    with pytest.raises(TooLargeError, match=r"4 x 3 x 2 voxels, 24 in all.*crop") as caught:
+        NUMBERING[name]()
+    assert isinstance(caught.value, InputError)
+    assert caught.value.exit_code == 3
+
+
+def test_a_scan_of_more_edges_than_can_be_numbered_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graph_regions, "_MOST_EDGES", 71)  # 24 voxels with 3 edges each
+    with pytest.raises(TooLargeError, match=r"24 in all, and at most about 23 .*crop"):
+        graph_regions.graph_regions(IMAGE[None], np.eye(3), 1.0, 1, 6)
+
+
+def test_a_border_counts_and_the_limit_itself_is_allowed() -> None:
+    arrays.refuse_too_large((2, 3, 4), most=24)
+    arrays.refuse_too_large((2, 3, 4), border=1, most=4 * 5 * 6)
+    with pytest.raises(TooLargeError, match="24 in all"):
+        arrays.refuse_too_large((2, 3, 4), border=1, most=4 * 5 * 6 - 1)

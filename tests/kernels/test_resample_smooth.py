@@ -33,6 +33,27 @@ def test_it_equals_a_gaussian_and_then_linear_interpolation(grid: str, sigma: tu
     assert np.abs(whole - expected).max() <= 1.5
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32, np.int64])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_wide_integers_keep_every_digit(grid: str, dtype: type, rng: np.random.Generator) -> None:
+    image = (2**30 + rng.integers(0, 100, (7, 6, 9))).astype(dtype)
+    matrix, offset, shape = GRIDS[grid]
+    blurred = ndimage.gaussian_filter(image.astype(np.float64), (0.5, 0.7, 0.4), mode="nearest")
+    at = np.einsum("ab,bkji->akji", matrix, np.indices(shape)) + np.reshape(offset, (3, 1, 1, 1))
+    expected = ndimage.map_coordinates(blurred, at, order=1, mode="nearest")
+    expected[((at < -0.5) | (at >= np.reshape(image.shape, (3, 1, 1, 1)) - 0.5)).any(axis=0)] = 5
+    found = resample_smooth(image, matrix, np.array(offset), shape, (0.5, 0.7, 0.4), 5)
+    assert found.dtype == dtype
+    assert np.abs(found.astype(np.float64) - expected).max() <= 0.51
+
+
+def test_the_ends_of_the_integers_do_not_turn_over() -> None:
+    for dtype in (np.int32, np.uint32, np.int64, np.uint64):
+        for end in (np.iinfo(dtype).min, np.iinfo(dtype).max):
+            found = resample_smooth(np.full((3, 3, 3), end, dtype), np.eye(3), np.zeros(3), (3, 3, 3), (1, 1, 1), 0)
+            assert np.allclose(found.astype(np.float64), float(end), rtol=1e-12)
+
+
 def test_no_array_of_the_size_of_the_image_is_made() -> None:
     image = np.zeros((96, 96, 96), np.int16)
     arguments = (np.diag([2.0, 2.0, 2.0]), np.full(3, 0.5), (48, 48, 48), (0.5, 0.5, 0.5))

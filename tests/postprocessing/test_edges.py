@@ -88,3 +88,15 @@ def test_more_segments_than_pairs_can_be_judged_of_are_refused() -> None:
     for name in ("snap-to-edges", "refine-boundary"):
         with pytest.raises(InputError, match=r"the borders of 70000 segments cannot be moved at once"):
             postprocess(many, name, volume=scan)
+
+
+@pytest.mark.parametrize(("labelled", "severity"), [(21, "info"), (23, "warning")])
+def test_what_snapping_does_to_the_volume_is_told(labelled: int, severity: str) -> None:
+    grid = Geometry((40, 9, 9), np.eye(4))
+    scan, labels = np.zeros(grid.shape, np.int16), np.zeros(grid.shape, np.uint8)
+    scan[:20], labels[:labelled] = 100, 1
+    found = postprocess(LabelMap(labels, grid, (Segment(1, "liver"),)), "snap-to-edges", volume=Volume(scan, grid))
+    (finding,) = found.findings
+    assert (finding.code, finding.severity) == ("BOUNDARY_REFINED", severity)
+    assert finding.details["volumes_ml"]["liver"] == pytest.approx([labelled * 81 / 1000, 20 * 81 / 1000])
+    assert finding.details["moved_ml"] == pytest.approx((labelled - 20) * 81 / 1000)

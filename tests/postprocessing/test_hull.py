@@ -50,3 +50,11 @@ def test_slices_have_their_own() -> None:
     found = postprocess(spots, "convex-hull", within="axial").array
     assert found[:, :, 0].tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0]]
     assert found[:, :, 1].sum() == 1
+
+
+@pytest.mark.parametrize("name", ["convex-hull", "smooth", "joint-smooth", "fill-holes", "instances"])
+def test_a_label_map_without_a_voxel_is_told_once(name: str) -> None:
+    empty = LabelMap(np.zeros((3, 4, 5), np.uint8), Geometry((3, 4, 5), np.eye(4)), (Segment(1, "liver"),))
+    found = postprocess(empty, name)
+    assert [(finding.code, finding.severity) for finding in found.findings] == [("SEGMENT_EMPTY", "info")]
+    assert postprocess(found, name).findings == found.findings

@@ -107,8 +107,17 @@ def test_a_margin_beyond_the_scan_is_told() -> None:
     array[4, 4, 1] = 1
     spot = LabelMap(array, Geometry((9, 9, 9), np.diag([1, 1, 3, 1])), (Segment(1, "spot"),))
     (finding,) = postprocess(spot, "margin", margin_mm=6.0).findings
-    assert (finding.code, finding.details["segment"]) == ("GROWN_PAST_SCAN", "spot")
+    assert (finding.code, finding.details["segments"]) == ("GROWN_PAST_SCAN", ["spot"])
     assert "GROWN_PAST_SCAN" not in [one.code for one in postprocess(spot, "margin", margin_mm=4.9).findings]
+
+
+def test_many_margins_beyond_the_scan_are_one_finding() -> None:
+    array = np.zeros((9, 9, 9), np.uint8)
+    array[4, 4, :7] = np.arange(1, 8)
+    many = LabelMap(array, Geometry((9, 9, 9), np.eye(4)), tuple(Segment(n, f"rib {n}") for n in range(1, 8)))
+    (finding,) = postprocess(many, "margin", margin_mm=5.0).findings
+    assert len(finding.details["segments"]) == 7
+    assert finding.message.startswith("rib 1, rib 2, rib 3, rib 4, rib 5 and 2 more grown by 5 mm reach beyond the scan")
 
 
 def test_what_shrinks_away_is_told() -> None:

@@ -33,8 +33,9 @@ def test_the_volume_stays_and_the_surface_gets_smoother(affine: np.ndarray, sigm
     lesion = rough_ball(affine)
     found = postprocess(lesion, "smooth", sigma_mm=sigma_mm)
     assert abs(int(found.array.sum()) - int(lesion.array.sum())) <= 1
-    (finding,) = found.findings
+    finding, *more = found.findings
     assert finding.code == "SMOOTHED"
+    assert [one.code for one in more] == ["SMOOTHING_TOO_FINE"] * (sigma_mm < 1)
     voxel_ml = lesion.geometry.voxel_volume_mm3 / 1000
     assert finding.details["volumes_ml"]["lesion"] == pytest.approx([lesion.array.sum() * voxel_ml, found.array.sum() * voxel_ml])
     assert finding.details["moved_ml"] == pytest.approx((found.array != lesion.array).sum() * voxel_ml)
@@ -138,3 +139,13 @@ def test_impossible_widths_are_refused() -> None:
     for sigma in (0, -1, float("inf")):
         with pytest.raises(ParameterError, match="smooth: "):
             postprocess(rough_ball(np.eye(4)), "smooth", sigma_mm=sigma)
+
+
+@pytest.mark.parametrize("name", ["smooth", "joint-smooth"])
+def test_a_sigma_too_small_for_the_spacing_is_told_with_one_that_is_not(name: str) -> None:
+    ball = rough_ball(np.diag([3.0, 3.0, 3.0, 1.0]), (20, 20, 20))
+    told = {one.code: one for one in postprocess(ball, name).findings}
+    assert told["SMOOTHING_TOO_FINE"].severity == "warning"
+    assert "--sigma-mm 3" in told["SMOOTHING_TOO_FINE"].message
+    assert told["SMOOTHING_TOO_FINE"].details == {"sigma_mm": 1.5, "spacing_mm": 3.0}
+    assert "SMOOTHING_TOO_FINE" not in [one.code for one in postprocess(ball, name, sigma_mm=3).findings]

@@ -103,3 +103,11 @@ def test_where_there_is_no_patient_it_is_said() -> None:
         preprocess(Volume(np.arange(120).reshape(grid.shape) / 10, grid), "crop-foreground", threshold=50)
     with pytest.raises(ParameterError, match="margin_mm"):
         preprocess(Volume(np.zeros(grid.shape), grid), "crop-foreground", margin_mm=-1)
+
+
+def test_a_patient_as_large_as_the_scan_leaves_nothing_to_cut() -> None:
+    scan = Volume(np.full((9, 9, 9), 40, np.int16), Geometry((9, 9, 9), np.eye(4)), "CT", "HU")
+    found = preprocess(scan, "crop-foreground", threshold=0)
+    assert found.geometry == scan.geometry
+    assert [one.code for one in found.findings] == ["CROPPED"]
+    assert "nothing to cut" in found.findings[0].message

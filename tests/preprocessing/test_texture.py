@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.core.errors import ParameterError
+from medseg.core.errors import InputError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.volume import Volume
 from medseg.kernels import texture as kernel
+from medseg.preprocessing.preprocess import preprocess
 from medseg.preprocessing.texture import (
     WIDTH_IN_WAVELENGTHS,
     GaborParams,
@@ -149,3 +150,14 @@ def test_a_flipped_scan_gives_the_flipped_texture(axis: int) -> None:
         lambda scan: structure_tensor(scan, StructureTensorParams()).array,
     ):
         assert np.allclose(np.flip(answer(one), axis), answer(other), atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [("gabor", {"wavelength_mm": 4}), ("normalise", {"kind": "minmax"})])
+def test_intensities_near_the_end_of_float32_are_refused_and_smaller_ones_do_not_overflow(name: str, chosen: dict[str, object]) -> None:
+    stripes = np.where(np.arange(6)[:, None, None] % 4 < 2, 1.0, -1.0) * np.ones((6, 6, 6))
+    grid = Geometry((6, 6, 6), np.eye(4))
+    with pytest.raises(InputError, match=r"intensities go beyond 1e.38"):
+        preprocess(Volume((3e38 * stripes).astype(np.float32), grid), name, **chosen)
+    large = preprocess(Volume((9e37 * stripes).astype(np.float32), grid), name, **chosen).array
+    small = preprocess(Volume(stripes.astype(np.float32), grid), name, **chosen).array
+    assert np.allclose(large / (9e37 if name == "gabor" else 1), small, rtol=1e-4)

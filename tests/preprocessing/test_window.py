@@ -30,3 +30,10 @@ def test_nan_stays_and_any_number_is_cut() -> None:
 def test_impossible_windows_are_refused(chosen: dict[str, object]) -> None:
     with pytest.raises(ParameterError, match="window: "):
         preprocess(Volume(np.zeros((1, 1, 2)), Geometry((1, 1, 2), np.eye(4))), "window", **chosen)
+
+
+@pytest.mark.parametrize(("modality", "unit", "told"), [("MR", "", True), ("PT", "g/ml", True), ("CT", "HU", False), ("", "", False)])
+def test_a_preset_for_ct_is_told_on_a_scan_known_to_be_none(modality: str, unit: str, told: bool) -> None:
+    scan = Volume(np.zeros((1, 1, 2)), Geometry((1, 1, 2), np.eye(4)), modality, unit)
+    assert [one.code for one in preprocess(scan, "window", preset="bone").findings] == ["WINDOW_FOR_CT"] * told
+    assert preprocess(scan, "window", centre=1, width=2).findings == ()

@@ -88,7 +88,7 @@ def write_records(records: Iterable[DicomRecord | RawRecord], folder: str | os.P
         for record in records:
             path = target / record.name
             if path.exists() and not overwrite:
-                raise OutputExistsError(f"{path} is there already: choose another folder or allow overwriting")
+                raise OutputExistsError(f"{path} is there already: choose another folder or allow overwriting (--overwrite)")
             content = getattr(record, "content", None)
             if content is not None:
                 path.write_bytes(content)

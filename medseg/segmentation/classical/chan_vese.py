@@ -41,7 +41,8 @@ def chan_vese(volume: Volume, params: ChanVeseParams) -> LabelMap:
 
     The two means are taken anew in every step, the outer one from the rest of the box (`reach_mm` around the start). No edge
     is needed between the two. The area is in mm² on any grid (unequal spacing, oblique, sheared). NaN and infinity are never
-    inside. The finding CONTOUR_NOT_AT_REST tells that the steps were used up. Raises ParameterError for a point outside the
+    inside. Findings: CONTOUR_NOT_AT_REST where the steps were used up, CONTOUR_AT_REACH where the region touches the border of
+    the box, CONTOUR_VANISHED where nothing is left. Raises ParameterError for a point outside the
     scan, InputError where the start holds no value, GeometryMismatchError where the start lies on another grid.
 
     >>> from medseg.core.geometry import Geometry

@@ -13,7 +13,7 @@ from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, Number
 from medseg.preprocessing.intensity import check_limits
-from medseg.segmentation.classical.marks import MarkParams, mark
+from medseg.segmentation.classical.marks import MarkParams, everything_taken, mark
 from medseg.segmentation.classical.result import label_map_on
 
 _NAME = "competitive-growing"
@@ -41,12 +41,12 @@ def competitive_growing(volume: Volume, params: CompetitiveGrowingParams) -> Lab
     """Grow several regions at once; of all voxels that touch a region the one most like it joins first.
 
     How like is the difference between the intensity of the smoothed scan and the mean of the region, which follows the
-    region (the mean starts from its marks: give them a radius on noisy scans). Without `max_difference`, `lower` and `upper`
-    every voxel that finite ones connect to a mark is shared out; what background wins is background. Turning or flipping the
-    grid turns the result; spacing and shear count for marks and smoothing. Markers keep their segments; where seeds and
-    markers share a voxel the seed counts. Raises ParameterError for a point outside the scan or seeds on one voxel,
-    InputError where no mark lies on a voxel with a value between the limits, GeometryMismatchError where the markers lie on
-    another grid.
+    region (the mean starts from its marks: give them a radius on noisy scans). Without `max_difference`, `lower` and
+    `upper` every voxel that finite ones connect to a mark is shared out; what background wins is background; one structure
+    alone then takes everything and gives the finding EVERYTHING_TAKEN. Turning or flipping the grid turns the result;
+    spacing and shear count for marks and smoothing. Markers keep their segments; where seeds and markers share a voxel the
+    seed counts. Raises ParameterError for a point outside the scan or seeds on one voxel, InputError where no mark lies on
+    a voxel with a value between the limits, GeometryMismatchError where the markers lie on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[10, 11, 14, 19, 20]]], np.int16), Geometry((1, 1, 5), np.eye(4)))
@@ -70,4 +70,6 @@ def competitive_growing(volume: Volume, params: CompetitiveGrowingParams) -> Lab
     labels = competition.compete(marks.image, marks.array, params.connectivity, most, allowed)
     if marks.background:
         labels[labels == marks.background] = 0
-    return label_map_on(volume, labels, marks.segments)
+    is_limited = any(limit is not None for limit in (params.max_difference, params.lower, params.upper))
+    findings = everything_taken(marks.segments, marks.background, _NAME, is_limited=is_limited)
+    return label_map_on(volume, labels, marks.segments, findings)

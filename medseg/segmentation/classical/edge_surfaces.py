@@ -60,12 +60,14 @@ class EdgeSurfacesParams(MethodParams):
 def edge_surfaces(volume: Volume, params: EdgeSurfacesParams) -> LabelMap:
     """Segment what edges enclose: the regions around seeds, or all of them.
 
-    The edges are those of `canny`, widened by half of `gap_mm` on both sides so that gaps up to that width are closed. What is
-    then joined over faces of voxels is one region. Each region grows back to its edge: a voxel of the widened edges
-    goes to the region that reaches it over the lowest slope, so borders lie on the ridge of the slope (as in `watershed`).
-    A region that reaches the border of the scan is open, and left out unless `touching_border`; a seed in one gives the finding
-    EDGE_LEAK. Unequal spacing, oblique, left-handed and sheared grids are honoured; an axis of one voxel has no border.
-    Raises ParameterError for a point outside the scan, InputError where no seed lies in a closed region, or no voxel is finite.
+    The edges are those of `canny`, widened by half of `gap_mm` on both sides so that gaps up to that width are closed. What
+    is then joined over faces of voxels is one region. Each region grows back to its edge: a voxel of the widened edges goes
+    to the region that reaches it over the lowest slope, so borders lie on the ridge of the slope (as in `watershed`). A
+    region that reaches the border of the scan is open, and left out unless `touching_border`; a seed in one gives the
+    finding EDGE_LEAK, a second seed in a region SEEDS_IN_ONE_REGION. With `separate` REGIONS_DROPPED tells of more than
+    65,535 regions. Unequal spacing, oblique, left-handed and sheared grids are honoured; an axis of one voxel has no
+    border. Raises ParameterError for a point outside the scan, InputError where no seed lies in a closed region, or no
+    voxel is finite.
 
     >>> from medseg.core.geometry import Geometry
     >>> square = np.zeros((9, 9, 1), np.int16)
@@ -77,7 +79,7 @@ def edge_surfaces(volume: Volume, params: EdgeSurfacesParams) -> LabelMap:
     """
     geometry = volume.geometry
     index = seed_indices(geometry, params.seeds, "edge-surfaces")
-    image, finite = filled(volume.array.T, "edge-surfaces")
+    image, finite = filled(volume.array.T, "edge-surfaces", geometry.spacing_mm)
     chosen = CannyParams(sigma_mm=params.sigma_mm, lower=params.lower, upper=params.upper)
     edges, limits, slopes = canny_edges(image, geometry, chosen)
     free = grown(edges, geometry, params.gap_mm / 2) == 0
@@ -89,7 +91,8 @@ def edge_surfaces(volume: Volume, params: EdgeSurfacesParams) -> LabelMap:
         findings += leaks
     else:
         least = params.least_volume_mm3 / geometry.voxel_volume_mm3
-        table, count = _every(sizes, open_regions, least, params.separate)
+        table, count, dropped = _every(sizes, open_regions, least, params.separate)
+        findings += dropped
         if not table.any():
             message = "the edges enclose no region: lower the slopes, widen gap_mm, or allow regions that touch the border"
             findings.append(Finding("SEGMENT_EMPTY", Severity.WARNING, message))
@@ -127,13 +130,21 @@ def _reaching_border(regions: npt.NDArray[Any], free: npt.NDArray[np.bool_]) -> 
 def _seeded(
     found: npt.NDArray[Any], open_regions: npt.NDArray[np.bool_], params: EdgeSurfacesParams
 ) -> tuple[npt.NDArray[Any], int, list[Finding]]:
-    """Region → number of the first seed in it, the number of segments, and a finding for each seed in an open region."""
+    """Region → number of the first seed in it, the number of segments, and a finding for each seed in an open or a taken region."""
     table, findings = np.zeros(len(open_regions), smallest_unsigned(len(params.seeds))), []
     for number, (point, region) in enumerate(zip(params.seeds, found, strict=True), 1):
+        place = ", ".join(f"{coordinate:.1f}" for coordinate in point)
         if not open_regions[region]:
+            if table[region]:
+                first = int(table[region])
+                message = (
+                    f"no edge parts seed {number}, ({place}) mm RAS, from seed {first}: the region is segment {first}, segment {number} "
+                    "is empty"
+                )
+                details = {"point_mm": list(point), "segment": number, "held_by": first}
+                findings.append(Finding("SEEDS_IN_ONE_REGION", Severity.WARNING, message, details))
             table[region] = table[region] or number
             continue
-        place = ", ".join(f"{coordinate:.1f}" for coordinate in point)
         message = f"the edges around the seed ({place}) mm RAS have a gap wider than {params.gap_mm:g} mm, or reach the border of the scan"
         findings.append(Finding("EDGE_LEAK", Severity.WARNING, message, {"point_mm": list(point), "gap_mm": params.gap_mm}))
     if not table.any():
@@ -141,8 +152,10 @@ def _seeded(
     return table, len(params.seeds), findings
 
 
-def _every(sizes: npt.NDArray[np.int64], open_regions: npt.NDArray[np.bool_], least: float, separate: bool) -> tuple[npt.NDArray[Any], int]:
-    """Region → number of every closed region that is large enough, and the number of segments."""
+def _every(
+    sizes: npt.NDArray[np.int64], open_regions: npt.NDArray[np.bool_], least: float, separate: bool
+) -> tuple[npt.NDArray[Any], int, list[Finding]]:
+    """Region → number of every closed region that is large enough, the number of segments, and a finding where not all fit."""
     wanted = ~open_regions & (sizes >= least)
     wanted[0] = False
     count = min(int(wanted.sum()), MOST_REGIONS) if separate else 1
@@ -151,7 +164,12 @@ def _every(sizes: npt.NDArray[np.int64], open_regions: npt.NDArray[np.bool_], le
     if separate and count:
         table[wanted] = 0
         table[np.flatnonzero(wanted)[:count]] = np.arange(1, count + 1)  # components come largest first
-    return table, max(count, 1)
+    findings = []
+    dropped = int(wanted.sum()) - count if separate else 0
+    if dropped:
+        message = f"{count + dropped} regions are enclosed, {MOST_REGIONS} segments are possible: the smallest {dropped} are left out"
+        findings.append(Finding("REGIONS_DROPPED", Severity.WARNING, message, {"regions": count + dropped, "dropped": dropped}))
+    return table, max(count, 1), findings
 
 
 def _limits_text(limits: tuple[float, float], unit: str) -> str:

@@ -63,7 +63,7 @@ def canny(volume: Volume, params: CannyParams) -> LabelMap:
     >>> canny(scan, CannyParams(sigma_mm=0, upper=20)).array.ravel().tolist()
     [0, 0, 1, 0, 0, 0]
     """
-    image, finite = filled(volume.array.T, "canny")
+    image, finite = filled(volume.array.T, "canny", volume.geometry.spacing_mm)
     edges, limits, _ = canny_edges(image, volume.geometry, params)
     if finite is not None:
         edges &= finite.view(np.uint8)
@@ -105,7 +105,7 @@ def zero_crossings(volume: Volume, params: ZeroCrossingsParams) -> LabelMap:
     """
     from medseg.kernels import edges as kernel
 
-    image, finite = filled(volume.array.T, "zero-crossings")
+    image, finite = filled(volume.array.T, "zero-crossings", volume.geometry.spacing_mm)
     smooth, _ = smoothed(image, volume.geometry, params.sigma_mm)
     inverse = to_voxels(volume.geometry)
     marked = kernel.zero_crossings(kernel.laplacian(smooth, inverse))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
@@ -11,6 +14,9 @@ from medseg.method.param import Field, MethodParams, Number
 from medseg.preprocessing.foreground import foreground_mask
 from medseg.preprocessing.skull_strip import brain_mask
 from medseg.segmentation.classical.result import label_map_on
+
+BRAIN_ML = (900.0, 1700.0)  # of adults, with what little fluid the clefts hold
+CUT_SIDES = 2  # the neck cuts a scan of the head on one side
 
 
 class ForegroundParams(MethodParams):
@@ -33,7 +39,6 @@ def foreground(volume: Volume, params: ForegroundParams) -> LabelMap:
     The finding FOREGROUND_THRESHOLD tells the intensity that was taken; where nothing is brighter the segment is
     empty, with SEGMENT_EMPTY. Raises InputError where no threshold is given and the scan has one intensity only.
 
-    >>> import numpy as np
     >>> from medseg.core.geometry import Geometry
     >>> array = np.zeros((9, 9, 9), np.int16)
     >>> array[2:7, 2:7, 2:7], array[4, 4, 4] = 80, 0
@@ -66,9 +71,9 @@ def brain(volume: Volume, params: BrainParams) -> LabelMap:
     In the head (see `foreground`), what is as bright as grey matter is eroded by `bridge_mm` until the bridges to the scalp break; the
     piece deepest in the head is kept, grows back within its own intensities, and clefts and holes are closed. Lengths are measured
     across the planes of the grid. It is quick and needs no training, and is less exact than a trained network: look
-    at every slice. Raises InputError for a CT, where no brain is found, and where the scan holds NaN or infinity.
+    at every slice. A volume that no brain has, or a brain cut by two or more sides of the scan, gives the finding
+    BRAIN_IMPLAUSIBLE. Raises InputError for a CT, where no brain is found, and where the scan holds NaN or infinity.
 
-    >>> import numpy as np
     >>> from medseg.core.geometry import Geometry
     >>> distance = np.linalg.norm(np.indices((64, 64, 64)).T - 31.5, axis=-1).T * 3.0
     >>> head = np.select([distance < 60, distance < 75, distance < 85], [100, 10, 90], 0).astype(np.int16)
@@ -78,4 +83,20 @@ def brain(volume: Volume, params: BrainParams) -> LabelMap:
     True
     """
     mask = brain_mask(volume, params.bridge_mm, params.closing_mm, "brain")
-    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="brain")])
+    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="brain")], _implausible(mask, volume))
+
+
+def _implausible(mask: npt.NDArray[np.uint8], volume: Volume) -> list[Finding]:
+    """What speaks against a mask (k,j,i) being a whole brain."""
+    volume_ml = int(np.count_nonzero(mask)) * volume.geometry.voxel_volume_mm3 / 1000
+    ends = [np.take(mask, end, axis) for axis in range(3) for end in (0, -1)]
+    cut = sum(bool(end.any()) for end in ends)
+    doubts = []
+    if not BRAIN_ML[0] <= volume_ml <= BRAIN_ML[1]:
+        doubts.append(f"its volume is {volume_ml:.0f} ml, and a brain has {BRAIN_ML[0]:g} to {BRAIN_ML[1]:g}")
+    if cut >= CUT_SIDES:
+        doubts.append(f"{cut} sides of the scan cut it")
+    if not doubts:
+        return []
+    message = f"what was found is hardly a whole brain: {'; '.join(doubts)}; look at it in three planes before you use it"
+    return [Finding("BRAIN_IMPLAUSIBLE", Severity.WARNING, message, {"volume_ml": volume_ml, "cut_sides": cut})]

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.core.errors import ParameterError
+from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
-from medseg.method.param import Field, Number
+from medseg.method.param import Field, Number, PointRAS
 from medseg.segmentation.classical.marks import MarkParams, Marks, mark, touching
 from medseg.segmentation.classical.result import label_map_on
 
@@ -19,6 +20,7 @@ _UNITS = 1000.0  # costs are whole numbers: so many to one
 _DEAREST = 1 << 25  # cost of an edge or of an intensity, at most: a mark outweighs all six edges of its voxel
 _MARKED = 1 << 28
 _BINS = 1024
+_HELD = 0.01  # share of the surface on the border of the reach from which on it is told: noise touches it here and there
 _TOLD = 10  # names of structures in a message
 _SURPRISE = 0.01  # share of any intensity in a model: none is impossible
 
@@ -26,6 +28,8 @@ _SURPRISE = 0.01  # share of any intensity in a model: none is impossible
 class GraphCutParams(MarkParams):
     """Parameters of `graph-cut`."""
 
+    seeds: list[PointRAS] = Field([], description="Points inside the structure: all belong to one segment", unit="mm RAS")
+    label: str = Field("region", description="Name of the segment of the seeds", min_length=1)
     model: Literal["histogram", "gaussian", "none"] = Field(
         "histogram", description="How likely an intensity is inside and outside, learnt from the marks; none: only edges count"
     )
@@ -52,10 +56,11 @@ def graph_cut(volume: Volume, params: GraphCutParams) -> LabelMap:
 
     A voxel costs -ln of how likely its intensity is on its side, learnt from the marks; two neighbours on different sides
     cost smoothness_mm / distance in mm · exp(-(difference / contrast)² / 2), distance on any grid (oblique, sheared). The
-    answer is the best of all, in steps of 1/1000; of equally good ones the smallest. All seeds belong to one segment, markers
-    may hold one structure and background. NaN and infinity are never inside. Raises ParameterError for a point outside the
-    scan, marks of several structures, or nothing marked as background (by seeds, markers, reach_mm or background_beyond),
-    InputError where no mark is left, GeometryMismatchError where the markers lie on another grid.
+    answer is the best of all, in steps of 1/1000; of equally good ones the smallest. All seeds belong to one segment,
+    markers may hold one structure and background. NaN and infinity are never inside. The finding CONTOUR_AT_REACH tells
+    where the cut lies on the border of `reach_mm`. Raises ParameterError for a point outside the scan, marks of several
+    structures, or nothing marked as background (by seeds, markers, reach_mm or background_beyond), InputError where no mark
+    is left, GeometryMismatchError where the markers lie on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 1, 0, 9, 9, 8, 9]]], np.int16), Geometry((1, 1, 7), np.eye(4)))
@@ -81,7 +86,27 @@ def graph_cut(volume: Volume, params: GraphCutParams) -> LabelMap:
         mask = touching(mask, marks.array[box] == marks.segments[0].number)
     labels = np.zeros(marks.array.shape, marks.array.dtype)
     labels[box] = mask * marks.array.dtype.type(marks.segments[0].number)
-    return label_map_on(volume, labels, marks.segments)
+    findings = (
+        [] if marks.far is None else _at_reach(mask, marks.far[box] if finite is None else marks.far[box] & finite.view(bool), params)
+    )
+    return label_map_on(volume, labels, marks.segments, findings)
+
+
+def _at_reach(mask: npt.NDArray[np.uint8], far: npt.NDArray[np.bool_], params: GraphCutParams) -> list[Finding]:
+    """The finding CONTOUR_AT_REACH where a hundredth of the surface (faces of voxels) or more lies on what is beyond `reach_mm`."""
+    inside, faces, held = mask > 0, 0, 0
+    for axis in range(3):
+        one, other = np.moveaxis(inside, axis, 0), np.moveaxis(far, axis, 0)
+        faces += int((one[1:] != one[:-1]).sum())
+        held += int((one[1:] & other[:-1]).sum()) + int((one[:-1] & other[1:]).sum())
+    if not held or held < _HELD * faces:
+        return []
+    share = held / faces
+    message = (
+        f"{100 * share:.0f} % of the surface lies where reach_mm ({params.reach_mm:g} mm) ends: nothing else held it there, the volume "
+        "follows from the reach; raise reach_mm if the structure goes on, else mark background beside it"
+    )
+    return [Finding("CONTOUR_AT_REACH", Severity.WARNING, message, {"share": share, "reach_mm": params.reach_mm})]
 
 
 def _terminal(marks: Marks, params: GraphCutParams, box: tuple[slice, slice, slice]) -> npt.NDArray[np.int32]:

@@ -10,7 +10,7 @@ from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, Number
-from medseg.segmentation.classical.marks import MarkParams, mark
+from medseg.segmentation.classical.marks import MarkParams, everything_taken, mark
 from medseg.segmentation.classical.result import label_map_on
 
 
@@ -46,10 +46,10 @@ def grow_from_seeds(volume: Volume, params: GrowFromSeedsParams) -> LabelMap:
     A step between neighbours costs sqrt(length² + (edge_mm · difference / contrast)²), length in mm on any grid (unequal
     spacing, oblique, sheared), but no more than 1,024 of the shortest steps on the grid; the paths are exact, so the result
     depends on no order of growth, and voxels at equal cost go to the lower number. What background marks win is background;
-    without any every voxel belongs to a structure. NaN and infinity belong to nothing and no path leads through them.
-    Markers keep their segments; where seeds and markers share a voxel the seed counts. Raises ParameterError for a point
-    outside the scan or seeds on one voxel, InputError where no mark is left, GeometryMismatchError where the markers lie on
-    another grid.
+    without any every voxel belongs to a structure (one alone gives the finding EVERYTHING_TAKEN). NaN and infinity belong
+    to nothing and no path leads through them. Markers keep their segments; where seeds and markers share a voxel the seed
+    counts. Raises ParameterError for a point outside the scan or seeds on one voxel, InputError where no mark is left,
+    GeometryMismatchError where the markers lie on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 1, 0, 9, 9, 8, 9]]], np.int16), Geometry((1, 1, 7), np.eye(4)))
@@ -68,4 +68,4 @@ def grow_from_seeds(volume: Volume, params: GrowFromSeedsParams) -> LabelMap:
     labels[box] = grown
     if marks.background:
         labels[labels == marks.background] = 0
-    return label_map_on(volume, labels, marks.segments)
+    return label_map_on(volume, labels, marks.segments, everything_taken(marks.segments, marks.background, "grow-from-seeds"))

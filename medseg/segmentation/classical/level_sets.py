@@ -41,9 +41,10 @@ def geodesic_active_contour(volume: Volume, params: GeodesicActiveContourParams)
     """Move a surface outwards from the start until edges hold it, smooth all the while.
 
     Its speed is exp(-(gradient / edge)²), the gradient (intensity per mm) that of the smoothed scan. It works in the box
-    `reach_mm` around the start; spacing is honoured. NaN and infinity are never inside. Raises GeometryError for a sheared
-    grid, ParameterError for a point outside the scan, InputError where the start holds no value, GeometryMismatchError where
-    the start lies on another grid.
+    `reach_mm` around the start, and the finding CONTOUR_AT_REACH tells where it fills that; without `start_radius_mm` the
+    ball is at least 2.5 coarsest voxels in radius. Spacing is honoured. NaN and infinity are never inside. Raises
+    GeometryError for a sheared grid, ParameterError for a point outside the scan, InputError where the start holds no
+    value, GeometryMismatchError where the start lies on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> array = np.zeros((17, 17, 17), np.int16)
@@ -90,9 +91,11 @@ def threshold_level_set(volume: Volume, params: ThresholdLevelSetParams) -> Labe
     """Move a smooth surface outwards over intensities between two limits and back over others.
 
     Its speed is 1 in the middle between the limits and 0 on them. Unlike region growing it does not pass bridges that are
-    narrow for its smoothness. It works in the box `reach_mm` around the start; spacing is honoured. NaN and infinity are never
-    inside. Raises GeometryError for a sheared grid, ParameterError for limits the wrong way round or a point outside the
-    scan, InputError where the start holds no value, GeometryMismatchError where the start lies on another grid.
+    narrow for its smoothness. It works in the box `reach_mm` around the start, and the finding CONTOUR_AT_REACH tells where
+    it fills that; without `start_radius_mm` the ball is at least 2.5 coarsest voxels in radius. Spacing is honoured. NaN
+    and infinity are never inside. Raises GeometryError for a sheared grid, ParameterError for limits the wrong way round or
+    a point outside the scan, InputError where the start holds no value, GeometryMismatchError where the start lies on
+    another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> array = np.zeros((17, 17, 17), np.int16)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pydantic
 
 from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
+from medseg.core.finding import Finding, Severity
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap, smallest_unsigned
 from medseg.core.segment import Segment
@@ -62,7 +63,8 @@ class Marks:
 
     `image` is the smoothed scan scaled to 0..1 (float32, 0 where there is no finite value), `finite` tells where it has one
     (None: everywhere), `array` holds the marks, `background` the number that stands for background (0: nothing is marked as
-    background), `contrast` the mean absolute difference of face neighbours in `image`, `scale` the range of the scan.
+    background), `contrast` the mean absolute difference of face neighbours in `image`, `scale` the range of the scan, `far` what
+    was marked as background by `reach_mm` alone (None: it was not given).
     """
 
     image: npt.NDArray[np.float32]
@@ -72,6 +74,7 @@ class Marks:
     background: int
     contrast: float
     scale: float
+    far: npt.NDArray[np.bool_] | None = None
 
     def step(self, contrast: float | None) -> float:
         """Return a difference of intensity as one in `image`; that of neighbours where none is given, 0 in a constant scan."""
@@ -107,12 +110,28 @@ def mark(volume: Volume, params: MarkParams, method_name: str, *, one_structure:
     if not (array[array > 0] != background).any():
         raise InputError(f"{method_name}: no mark lies on a voxel with a value; move the seeds or marks onto the structure")
     contrast = mean_difference(image, finite)
-    free = _background_by_rule(image, array, background, params, volume.geometry, contrast)
+    far = None if params.reach_mm is None else _far((array > 0) & (array != background), volume.geometry, params.reach_mm) & (array == 0)
+    free = far
+    if params.background_beyond is not None:
+        unlike = _unlike(image, array, background, params.background_beyond, contrast) & (array == 0)
+        free = unlike if far is None else unlike | far
+        far = None if far is None else far & ~unlike
     if free is not None:
         background = background or int(max(segment.number for segment in segments)) + 1
         array = array.astype(np.promote_types(array.dtype, smallest_unsigned(background)), copy=False)
         array[free if finite is None else free & finite.view(bool)] = background
-    return Marks(image, finite, array, segments, background, contrast, scale)
+    return Marks(image, finite, array, segments, background, contrast, scale, far)
+
+
+def everything_taken(segments: Sequence[Segment], background: int, method_name: str, *, is_limited: bool = False) -> list[Finding]:
+    """Return the finding EVERYTHING_TAKEN where one structure has neither background (0) nor limits against it, else nothing."""
+    if len(segments) != 1 or background or is_limited:
+        return []
+    message = (
+        f"{method_name}: one structure is marked and nothing as background, so it took every voxel that can be reached, air included; "
+        "mark background (background_seeds, or a segment called background in markers) or limit the region"
+    )
+    return [Finding("EVERYTHING_TAKEN", Severity.WARNING, message, {"segment": segments[0].label})]
 
 
 def unit_image(image: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8] | None, float]:
@@ -215,7 +234,8 @@ def _checked_markers(geometry: Geometry, markers: LabelMap | None, method_name: 
         return ()
     if not markers.geometry.matches(geometry):
         raise GeometryMismatchError(
-            f"{method_name}: the markers lie on another grid than the scan; restore them onto the scan's grid first",
+            f"{method_name}: the markers lie on another grid than the scan; "
+            "bring them onto it with medseg convert LABELS OUT --label-map --like SCAN",
             geometry,
             markers.geometry,
         )
@@ -224,36 +244,35 @@ def _checked_markers(geometry: Geometry, markers: LabelMap | None, method_name: 
     return markers.segments
 
 
-def _background_by_rule(
-    image: npt.NDArray[np.float32], array: npt.NDArray[Any], background: int, params: MarkParams, geometry: Geometry, contrast: float
-) -> npt.NDArray[np.bool_] | None:
-    """Voxels that are background by intensity or by distance; None where neither rule was asked for."""
-    if params.background_beyond is None and params.reach_mm is None:
-        return None
-    structure = (array > 0) & (array != background)
-    out = np.zeros(array.shape, bool)
-    if params.background_beyond is not None:
-        out |= _unlike(image, array, background, params.background_beyond, contrast)
-    if params.reach_mm is not None:
-        out |= _far(structure, geometry, params.reach_mm)
-    return out & (array == 0)
-
-
 def _unlike(
     image: npt.NDArray[np.float32], array: npt.NDArray[Any], background: int, beyond: float, contrast: float
 ) -> npt.NDArray[np.bool_]:
     """Voxels unlike every structure, where most of the 27 around them are: a single noisy voxel marks nothing."""
     from scipy.ndimage import uniform_filter
 
-    unlike = np.ones(image.shape, bool)
-    marked = array > 0
-    numbers, values = array[marked], image[marked]
-    for number in np.unique(numbers[numbers != background]):
-        own = values[numbers == number].astype(np.float64)
-        # one voxel has no spread: the differences between neighbours tell how much to expect
-        limit = beyond * max(float(own.std()), contrast)
-        unlike &= np.abs(image - np.float32(own.mean())) > limit
+    lows, highs = _likes(image, array, background, beyond, contrast)
+    unlike = np.empty(image.shape, bool)
+    for source, target in zip(image, unlike, strict=True):  # a plane at a time: the places in the table are 64-bit
+        target[:] = np.searchsorted(lows, source, "right") == np.searchsorted(highs, source, "left")
     return np.asarray(unlike & (uniform_filter(unlike.astype(np.float32), 3, mode="nearest") > 0.5))
+
+
+def _likes(
+    image: npt.NDArray[np.float32], array: npt.NDArray[Any], background: int, beyond: float, contrast: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Intensities like a structure: where each range of them begins and ends, ranges that overlap joined, in order."""
+    marked = (array > 0) & (array != background)
+    _, place, count = np.unique(array[marked], return_inverse=True, return_counts=True)
+    values = image[marked].astype(np.float64)
+    mean = np.bincount(place, values) / count
+    std = np.sqrt(np.bincount(place, np.square(values - mean[place])) / count)
+    # one voxel has no spread: the differences between neighbours tell how much to expect
+    limit = beyond * np.maximum(std, contrast)
+    order = np.argsort(mean - limit, kind="stable")
+    lows, highs = (mean - limit)[order], np.maximum.accumulate((mean + limit)[order])
+    starts = np.concatenate([[True], lows[1:] > highs[:-1]])
+    ends = np.concatenate([starts[1:], [True]])
+    return lows[starts].astype(np.float32), highs[ends].astype(np.float32)
 
 
 def _far(structure: npt.NDArray[np.bool_], geometry: Geometry, reach_mm: float) -> npt.NDArray[np.bool_]:

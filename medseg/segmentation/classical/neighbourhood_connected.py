@@ -15,6 +15,7 @@ from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number, PointRAS
 from medseg.preprocessing.intensity import check_limits
+from medseg.segmentation.classical.region_growing import leaked
 from medseg.segmentation.classical.result import label_map_on
 from medseg.segmentation.classical.seed_voxels import seed_voxels
 
@@ -48,6 +49,7 @@ def neighbourhood_connected(volume: Volume, params: NeighbourhoodConnectedParams
     axis with a greater spacing adds no neighbour); what lies beyond the scan does not count, NaN is outside. On a sheared
     grid the box is sheared too. With connectivity 6 the result is voxel for voxel that of ITK's NeighborhoodConnected of
     the same radius in voxels. The region ends that radius before the border of the structure: widen it with `margin`.
+    The finding REGION_LEAKED tells of more than a third of the scan (in CT: of what is not air, -500 HU or more).
     Raises ParameterError for a point outside the scan, InputError where no seed lies in such a voxel,
     GeometryMismatchError for a seed mask on another grid.
 
@@ -71,4 +73,4 @@ def neighbourhood_connected(volume: Volume, params: NeighbourhoodConnectedParams
             f"the structure, widen the limits or choose a smaller radius_mm than {params.radius_mm:g}"
         )
     mask = flood.flood(allowed, np.ascontiguousarray(index[:, ::-1]), 1, 1, params.connectivity)
-    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="neighbourhood-connected")])
+    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="neighbourhood-connected")], leaked(volume, mask))

@@ -22,6 +22,7 @@ from medseg.segmentation.classical.result import label_map_on
 
 BACKGROUND = "background"
 MOST_SAMPLES = 20_000  # voxels a segment that the forest learns from
+MOST_SEGMENTS = 250  # each leaf of each tree holds the share of every segment
 _ROWS = 1 << 16  # voxels that are classified at a time
 
 
@@ -57,7 +58,7 @@ def pixel_classifier(volume: Volume | tuple[Volume, ...], params: PixelClassifie
     scribbles themselves may be relabelled. The same seed gives the same result, on any number of cores. Unequal spacing, oblique,
     left-handed and sheared grids are honoured. Voxels without a finite value stay 0. Takes about 16 bytes a voxel, channel and
     sigma. Needs scikit-learn (the extra `classical`). Raises GeometryMismatchError where the scribbles lie on another grid,
-    InputError where fewer than two segments are scribbled.
+    InputError where fewer than two segments are scribbled, or more than 250.
 
     >>> from medseg.core.geometry import Geometry
     >>> from medseg.core.segment import Segment
@@ -81,8 +82,12 @@ def pixel_classifier(volume: Volume | tuple[Volume, ...], params: PixelClassifie
     marks = np.where(finite, params.scribbles.array.T, 0)
     marked = [segment for segment in params.scribbles.segments if (marks == segment.number).any()]
     if len(marked) < 2:
+        held = "only one segment has" if marked else "no segment has"
+        raise InputError(f"pixel-classifier: {held} a scribble on a voxel with a value; give two or more, such as background")
+    if len(marked) > MOST_SEGMENTS:
         raise InputError(
-            f"pixel-classifier: {len(marked)} segments have a scribble on a voxel with a value; give two or more, such as background"
+            f"pixel-classifier: {len(marked)} segments are scribbled, and a forest tells at most {MOST_SEGMENTS} apart: scribble kinds "
+            "of tissue, not every object, and part what touches with `instances` afterwards"
         )
     features = [field for array in arrays for field in scale_features(array, first.geometry, params.sigmas_mm)]
     forest = _trained(features, marks, [segment.number for segment in marked], params)

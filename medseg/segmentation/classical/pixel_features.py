@@ -32,7 +32,7 @@ def channels_of(
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
     arrays, finite = [], np.ones(volumes[0].array.T.shape, dtype=bool)
     for channel in volumes:
-        array, held = filled(channel.array.T, method_name)
+        array, held = filled(channel.array.T, method_name, channel.geometry.spacing_mm)
         arrays.append(array)
         if held is not None:
             finite &= held

@@ -21,6 +21,9 @@ from medseg.segmentation.classical.result import label_map_on
 from medseg.segmentation.classical.seed_voxels import seed_voxels
 from medseg.segmentation.classical.seeds import Point, seed_indices
 
+_NOT_AIR_HU = -500
+_LEAKED_SHARE = 1 / 3
+_LEAST_SCAN = 1000  # voxels: in fewer a share tells nothing
 _ITK = "doi:10.3233/978-1-60750-929-5-586"
 
 
@@ -85,7 +88,8 @@ def confidence_connected(volume: Volume, params: ConfidenceConnectedParams) -> L
 
     The first limits come from the cubes around the seeds, the next ones from the region that they gave. They are always
     widened to hold every seed, and for integer images cut to whole numbers towards zero, as ITK does: with connectivity 6
-    the result is voxel for voxel that of ITK's ConfidenceConnected. The finding GROWN_LIMITS tells the last limits. Raises
+    the result is voxel for voxel that of ITK's ConfidenceConnected. The finding GROWN_LIMITS tells the last limits,
+    REGION_LEAKED a region of more than a third of the scan (in CT: of what is not air, -500 HU or more). Raises
     ParameterError for a point outside the scan, InputError where a seed or its surroundings hold NaN or infinity.
 
     >>> from medseg.core.geometry import Geometry
@@ -119,7 +123,29 @@ def confidence_connected(volume: Volume, params: ConfidenceConnectedParams) -> L
     mask = region.mask()
     message = f"the region grew between {limits[0]:g} and {limits[1]:g} {volume.unit}".rstrip()
     found = Finding("GROWN_LIMITS", Severity.INFO, message, {"lower": limits[0], "upper": limits[1]})
-    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="confidence-connected")], [found])
+    return label_map_on(volume, mask, [Segment(1, params.label, algorithm="confidence-connected")], [found, *leaked(volume, mask)])
+
+
+def leaked(volume: Volume, mask: npt.NDArray[np.uint8]) -> list[Finding]:
+    """Return the finding REGION_LEAKED where a mask (k,j,i) holds more than a third of a scan of at least 1,000 voxels, else nothing.
+
+    Shares are of the voxels with a finite value, and in HU also of those from -500 HU on: organs are smaller, so a region of
+    that size has mostly run into its surroundings. It is a hint: the body itself, or an organ in a close crop, is as large.
+    """
+    image = volume.array.T
+    parts = {"the voxels with a value": np.isfinite(image)}
+    if volume.unit == "HU":
+        parts["the voxels from -500 HU on"] = parts["the voxels with a value"] & (image >= _NOT_AIR_HU)
+    for name, part in parts.items():
+        of_voxels = int(np.count_nonzero(part))
+        share = int(np.count_nonzero(part & (mask > 0))) / of_voxels if of_voxels else 0.0
+        if of_voxels >= _LEAST_SCAN and share > _LEAKED_SHARE:
+            message = (
+                f"the region holds {100 * share:.0f} % of {name}: it has probably run out of the structure; use leak-guarded-growing "
+                "from the same seed, or narrower limits"
+            )
+            return [Finding("REGION_LEAKED", Severity.WARNING, message, {"share": share, "of_voxels": of_voxels})]
+    return []
 
 
 def _limits(values: npt.NDArray[Any], mean: float, std: float, multiplier: float) -> tuple[float, float]:

@@ -43,8 +43,8 @@ def split_merge(volume: Volume, params: SplitMergeParams) -> LabelMap:
     at least half as long, so blocks stay near to cubes on any spacing; shear changes the shape of blocks, not the rule.
     Then neighbours (faces) are merged, those with the closest means first, while the union is homogeneous, until none can
     be. Voxels that are not finite, or outside the mask, are background. Regions are numbered by volume, the largest first.
-    Raises InputError where no voxel has a value or more than a million regions are left, GeometryMismatchError where the
-    mask lies on another grid.
+    Raises InputError where no voxel has a value or more than a million regions are left, TooLargeError for more than five
+    million blocks (noise and a small tolerance), GeometryMismatchError where the mask lies on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 1, 50, 51, 50]]], np.int16), Geometry((1, 1, 5), np.eye(4)))
@@ -58,7 +58,8 @@ def split_merge(volume: Volume, params: SplitMergeParams) -> LabelMap:
     if params.mask is not None:
         if not params.mask.geometry.matches(volume.geometry):
             raise GeometryMismatchError(
-                "split-merge: mask lies on another grid than the scan; restore it onto the scan's grid first",
+                "split-merge: mask lies on another grid than the scan; "
+                "bring it onto it with medseg convert LABELS OUT --label-map --like SCAN",
                 volume.geometry,
                 params.mask.geometry,
             )

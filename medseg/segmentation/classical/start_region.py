@@ -21,12 +21,29 @@ from medseg.segmentation.classical.marks import ball
 from medseg.segmentation.classical.result import label_map_on
 from medseg.segmentation.classical.seeds import seed_indices
 
+_START_MM = 5.0
+_LEAST_VOXELS = 2.5  # radius of a start in voxels: the layers of a level set need room inside it
+_SIDES = {
+    "R": ("left", "right"),
+    "L": ("right", "left"),
+    "A": ("posterior", "anterior"),
+    "P": ("anterior", "posterior"),
+    "S": ("inferior", "superior"),
+    "I": ("superior", "inferior"),
+}
+
 
 class StartParams(MethodParams):
     """Parameters that say where a contour starts; base of the methods that move one."""
 
     seeds: list[PointRAS] = Field([], description="Points inside the structure: the contour starts as a ball around each", unit="mm RAS")
-    start_radius_mm: Number = Field(5.0, description="Radius of the balls around the seeds", unit="mm", gt=0, le=500)
+    start_radius_mm: Number | None = Field(
+        None,
+        description="Radius of the balls around the seeds; empty: 5 mm, but at least 2.5 times the coarsest spacing",
+        unit="mm",
+        gt=0,
+        le=500,
+    )
     start: LabelMapInput | None = Field(None, description="Label map that the contour starts from: all its segments together")
     reach_mm: Number = Field(
         30.0, description="The contour stays in the box around the start widened by this on each side", unit="mm", gt=0, le=1000
@@ -47,7 +64,8 @@ class StartParams(MethodParams):
 class Start:
     """The scan in the box of a contour, all arrays (k,j,i).
 
-    `image` is smoothed (float32), `finite` tells where the scan has a value (None: everywhere), `inside` is the start.
+    `image` is smoothed (float32), `finite` tells where the scan has a value (None: everywhere), `inside` is the start,
+    `radius_mm` that of the balls around seeds (None: the start is a label map alone).
     """
 
     image: npt.NDArray[np.float32]
@@ -55,16 +73,20 @@ class Start:
     inside: npt.NDArray[np.bool_]
     box: tuple[slice, slice, slice]
     geometry: Geometry
+    radius_mm: float | None
 
 
 def start_of(volume: Volume, params: StartParams, method_name: str) -> Start:
     """Return the start and the scan around it; voxels without a finite value take the mean of the others and never belong.
 
+    Without `start_radius_mm` the ball around a seed has a radius of 5 mm, but at least 2.5 times the coarsest spacing: a
+    surface needs that many voxels around it, a thinner start vanishes in the first steps.
     Raises ParameterError for a point outside the scan, InputError where no voxel of the start has a value or intensities go
     beyond 32-bit floats, GeometryMismatchError where the start lies on another grid.
     """
     geometry = volume.geometry
-    inside = _region(geometry, params, method_name)
+    radius_mm = _radius_mm(geometry, params)
+    inside = _region(geometry, params, radius_mm, method_name)
     if volume.array.dtype.kind == "f":
         inside &= np.isfinite(volume.array.T)
     if not inside.any():
@@ -80,32 +102,75 @@ def start_of(volume: Volume, params: StartParams, method_name: str) -> Start:
     corner = [limits.start for limits in box][::-1]
     own = geometry.cropped(corner, part.shape[::-1])
     image = gaussian_mm(part, own, params.sigma_mm) if params.sigma_mm > 0 else part.astype(np.float32)
-    return Start(image, finite, inside[box], box, own)
+    return Start(image, finite, inside[box], box, own, radius_mm if params.seeds else None)
 
 
 def region_on(volume: Volume, start: Start, mask: npt.NDArray[Any], label: str, method_name: str) -> LabelMap:
-    """Return what lies inside the contour, (k,j,i) in the box, as a label map on the scan."""
+    """Return what lies inside the contour, (k,j,i) in the box, as a label map on the scan.
+
+    Findings: CONTOUR_VANISHED where nothing is left, CONTOUR_AT_REACH where the region touches a face of the box that is no
+    face of the scan.
+    """
     labels = np.zeros(volume.array.T.shape, np.uint8)
     labels[start.box] = mask if start.finite is None else mask & start.finite
-    findings = []
-    if not labels.any():
-        message = "the surface shrank to nothing: the start is too small for this smoothness, or lies on the wrong structure"
-        findings.append(Finding("CONTOUR_VANISHED", Severity.WARNING, message))
+    held = labels[start.box]
+    findings = _at_reach(held > 0, start, labels.shape) if held.any() else [_vanished(start)]
     return label_map_on(volume, labels, [Segment(1, label, algorithm=method_name)], findings)
 
 
-def _region(geometry: Geometry, params: StartParams, method_name: str) -> npt.NDArray[np.bool_]:
+def _vanished(start: Start) -> Finding:
+    coarsest_mm = max(start.geometry.spacing_mm)
+    if start.radius_mm is not None and start.radius_mm < _LEAST_VOXELS * coarsest_mm:
+        least_mm = _LEAST_VOXELS * coarsest_mm
+        message = (
+            f"the surface shrank to nothing: the start has a radius of {start.radius_mm:g} mm, only {start.radius_mm / coarsest_mm:.1f} "
+            f"voxels of {coarsest_mm:g} mm, too thin for a surface to move; give start_radius_mm of at least {least_mm:g}"
+        )
+    else:
+        message = (
+            "the surface shrank to nothing: smoothness, or intensities unlike those the method looks for, drew the start in; look at the "
+            "limits or the edge, smooth less, or check that the seed lies inside the structure"
+        )
+    details = {"start_voxels": int(start.inside.sum()), "radius_mm": start.radius_mm, "coarsest_spacing_mm": coarsest_mm}
+    return Finding("CONTOUR_VANISHED", Severity.WARNING, message, details)
+
+
+def _at_reach(mask: npt.NDArray[np.bool_], start: Start, shape: tuple[int, ...]) -> list[Finding]:
+    """The finding CONTOUR_AT_REACH where the mask touches a face of the box that is no face of the scan (shape k,j,i)."""
+    sides = []
+    for axis, code in enumerate(start.geometry.orientation[::-1]):
+        limits = start.box[axis]
+        for at, side, is_inner in zip((0, -1), _SIDES[code], (limits.start > 0, limits.stop < shape[axis]), strict=True):
+            if is_inner and mask.take(at, axis).any():
+                sides.append(side)
+    if not sides:
+        return []
+    message = (
+        f"the contour runs into the border of the box it may move in ({', '.join(sides)}): nothing held it there, the volume "
+        "depends on the box; raise reach_mm if the structure goes on, else give an edge or limits that hold it"
+    )
+    return [Finding("CONTOUR_AT_REACH", Severity.WARNING, message, {"sides": sides})]
+
+
+def _radius_mm(geometry: Geometry, params: StartParams) -> float:
+    if params.start_radius_mm is not None:
+        return params.start_radius_mm
+    return max(_START_MM, _LEAST_VOXELS * max(geometry.spacing_mm))
+
+
+def _region(geometry: Geometry, params: StartParams, radius_mm: float, method_name: str) -> npt.NDArray[np.bool_]:
     inside = np.zeros(geometry.shape[::-1], bool)
     if params.start is not None:
         if not params.start.geometry.matches(geometry):
             raise GeometryMismatchError(
-                f"{method_name}: the start lies on another grid than the scan; restore it onto the scan's grid first",
+                f"{method_name}: the start lies on another grid than the scan; "
+                "bring it onto it with medseg convert LABELS OUT --label-map --like SCAN",
                 geometry,
                 params.start.geometry,
             )
         inside |= params.start.array.T > 0
     for centre in seed_indices(geometry, params.seeds, method_name):
-        inside[tuple(ball(geometry, centre, params.start_radius_mm)[:, ::-1].T)] = True
+        inside[tuple(ball(geometry, centre, radius_mm)[:, ::-1].T)] = True
     return inside
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from medseg.core.errors import GeometryMismatchError, InputError
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
@@ -41,8 +41,9 @@ def superpixels(volume: Volume | tuple[Volume, ...], params: SuperpixelsParams) 
     are one slice thick. Every superpixel is one piece (joined by faces); pieces below a quarter of the usual volume join
     their largest neighbour. Several scans on one grid are channels of one: differences count together (Euclidean), so
     bring channels to a common scale first. Voxels without a value in every channel, or outside the mask, are background.
-    Superpixels are numbered by volume, the largest first. Raises InputError where no voxel has a value or size_mm asks for
-    more than a million, GeometryMismatchError where the mask lies on another grid.
+    Superpixels are numbered by volume, the largest first. Raises ParameterError where size_mm lies below every spacing, so that each
+    voxel would be one, InputError where no voxel has a value or size_mm asks for more than a million, GeometryMismatchError
+    where the mask lies on another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 0, 99, 99, 99, 99]]], np.int16), Geometry((1, 1, 6), np.eye(4)))
@@ -56,6 +57,12 @@ def superpixels(volume: Volume | tuple[Volume, ...], params: SuperpixelsParams) 
     if params.mask is not None and not params.mask.geometry.matches(geometry):
         raise GeometryMismatchError(
             "superpixels: mask lies on another grid than the scan; restore it onto the scan's grid first", geometry, params.mask.geometry
+        )
+    spacing_mm = [step for step, length in zip(geometry.spacing_mm, geometry.shape, strict=True) if length > 1]
+    if spacing_mm and params.size_mm < min(spacing_mm):
+        raise ParameterError(
+            f"superpixels: with a size_mm of {params.size_mm:g} every voxel would be a superpixel, for the finest spacing is "
+            f"{min(spacing_mm):g} mm; give at least twice that"
         )
     expected = np.prod([min(n, max(1, n * s / params.size_mm)) for n, s in zip(geometry.shape, geometry.spacing_mm, strict=True)])
     if expected > MOST_REGIONS:

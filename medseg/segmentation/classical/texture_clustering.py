@@ -15,6 +15,7 @@ from medseg.core.volume import Volume
 from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number
 from medseg.preprocessing.intensity import check_limits
+from medseg.segmentation.classical.centres import k_means
 from medseg.segmentation.classical.intensities import looked_at
 from medseg.segmentation.classical.pixel_features import Texture, channels_of, texture_features
 from medseg.segmentation.classical.result import label_map_on
@@ -53,12 +54,12 @@ def texture_clustering(volume: Volume | tuple[Volume, ...], params: TextureClust
     """Part a scan into classes of like texture with k-means: texture_1 is the darkest, texture_2 the next, and so on.
 
     Each voxel is told by features of its surroundings (see the parameter `features`), each brought to mean 0 and standard
-    deviation 1 over the voxels looked at; the first centres lie at even shares along the direction in which the features differ
-    most, so the same scan gives the same answer. Sizes are in mm; unequal spacing, oblique, left-handed and sheared grids are
-    honoured (local binary patterns follow the axes). Several channels give the features of each; `lower` and `upper` look at
-    the first. Voxels outside `lower`, `upper` and `mask`, and those without a finite value, belong to no class. Centres are
-    learned from at most 200,000 voxels spread evenly. Takes about 60 bytes a voxel and channel. Raises InputError where there
-    are fewer different textures than classes.
+    deviation 1 over the voxels looked at; nothing is drawn at random (the best of several starts along the axes of the
+    features and their main directions is taken), so the same scan gives the same answer. Sizes are in mm; unequal
+    spacing, oblique, left-handed and sheared grids are honoured (local binary patterns follow the axes). Several channels
+    give the features of each; `lower` and `upper` look at the first. Voxels outside `lower`, `upper` and `mask`, and
+    those without a finite value, belong to no class. Centres are learned from at most 200,000 voxels spread evenly. Takes
+    about 60 bytes a voxel and channel. Raises InputError where there are fewer different textures than classes.
 
     >>> from medseg.core.geometry import Geometry
     >>> halves = np.zeros((12, 8, 8), np.int16)
@@ -104,31 +105,20 @@ def standardised(field: npt.NDArray[np.float32], inside: npt.NDArray[np.bool_]) 
 
 
 def centres(samples: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """Return the centres that k-means finds in samples (N, F), count x F (Lloyd 1982, doi:10.1109/TIT.1982.1056489).
+    """Return the centres that k-means finds in samples (N, F), count x F, from the best of several starts (see `centres.k_means`).
 
     Raises InputError where fewer samples differ than there shall be centres.
 
     >>> centres(np.array([[0.0], [1.0], [10.0], [11.0]]), 2).tolist()
     [[0.5], [10.5]]
     """
-    away = samples - samples.mean(axis=0)
-    _, directions = np.linalg.eigh(away.T @ away)
-    axis = directions[:, -1] * np.sign(directions[np.abs(directions[:, -1]).argmax(), -1])
-    along = away @ axis
-    levels = np.quantile(along, (np.arange(count) + 0.5) / count)
-    if len(np.unique(levels)) < count:  # many equal samples: shares of the different ones instead
-        different = np.unique(np.round(along, 9))
-        if len(different) < count:
-            raise InputError(f"texture-clustering: {len(different)} different textures cannot be parted into {count} classes; choose fewer")
-        levels = different[np.rint(np.linspace(0, len(different) - 1, count)).astype(int)]
-    means = samples[np.abs(along[:, None] - levels[None, :]).argmin(axis=0)]
-    for _ in range(MOST_ROUNDS):
-        nearest = _nearest(samples, means)
-        moved = np.stack([samples[nearest == n].mean(axis=0) if (nearest == n).any() else means[n] for n in range(count)])
-        if np.allclose(moved, means, rtol=0, atol=1e-6):
-            break
-        means = moved
-    return np.asarray(moved)
+    found = samples
+    if len(samples) >= count:
+        found, _ = k_means(np.ascontiguousarray(samples), count, MOST_ROUNDS)
+    different = len(np.unique(found, axis=0))
+    if len(samples) < count or different < count:
+        raise InputError(f"texture-clustering: {different} different textures cannot be parted into {count} classes; choose fewer")
+    return found
 
 
 def _nearest(samples: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:

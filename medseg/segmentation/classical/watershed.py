@@ -18,6 +18,7 @@ from medseg.method.method import Stage, method
 from medseg.method.param import Field, LabelMapInput, MethodParams, Number, PointRAS
 from medseg.preprocessing.denoise import gaussian_mm
 from medseg.preprocessing.intensity import check_limits
+from medseg.segmentation.classical.marks import everything_taken
 from medseg.segmentation.classical.result import label_map_on
 from medseg.segmentation.classical.seeds import seed_indices
 
@@ -69,9 +70,10 @@ def watershed(volume: Volume, params: WatershedParams) -> LabelMap:
     that touch each other are not parted. With `compactness` (doi:10.1109/ICPR.2014.181) a voxel is flooded at its height
     plus its distance in mm to the marker voxel it is reached from, times the compactness. Where seeds and markers share a
     voxel the seed counts; a marker voxel that holds NaN or lies outside `lower` and `upper` does not count. Markers keep
-    their segments (number, label, colour); a segment called "background" and the background seeds flood background.
-    Raises ParameterError for a point outside the scan or seeds on one voxel, InputError where no marker is left,
-    GeometryMismatchError where the markers lie on another grid.
+    their segments (number, label, colour); a segment called "background" and the background seeds flood background. The
+    finding EVERYTHING_TAKEN tells of one structure without background or limits. Raises ParameterError for a point outside
+    the scan or seeds on one voxel, InputError where no marker is left, GeometryMismatchError where the markers lie on
+    another grid.
 
     >>> from medseg.core.geometry import Geometry
     >>> scan = Volume(np.array([[[0, 1, 9, 1, 0]]], np.int16), Geometry((1, 1, 5), np.eye(4)))
@@ -93,7 +95,8 @@ def watershed(volume: Volume, params: WatershedParams) -> LabelMap:
     labels = flooded(relief, markers, volume.geometry, mask, params)
     if background:
         labels[labels == background] = 0
-    return label_map_on(volume, labels, segments)
+    is_limited = params.lower is not None or params.upper is not None
+    return label_map_on(volume, labels, segments, everything_taken(segments, background, "watershed", is_limited=is_limited))
 
 
 def flooded(
@@ -183,7 +186,8 @@ def _checked_markers(volume: Volume, markers: LabelMap | None) -> tuple[Segment,
         return ()
     if not markers.geometry.matches(volume.geometry):
         raise GeometryMismatchError(
-            "watershed: markers lie on another grid than the scan; restore them onto the scan's grid first",
+            "watershed: markers lie on another grid than the scan; "
+            "bring them onto it with medseg convert LABELS OUT --label-map --like SCAN",
             volume.geometry,
             markers.geometry,
         )

@@ -91,3 +91,11 @@ def test_nan_is_never_inside_and_a_start_without_values_is_refused() -> None:
     elsewhere = LabelMap(np.ones((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), (Segment(1, "a"),))
     with pytest.raises(GeometryMismatchError, match="the start lies on another grid"):
         segment(volume, "chan-vese", start=elsewhere)
+
+
+def test_a_region_that_fills_its_box_is_told_with_the_sides() -> None:
+    volume, _, _, centre = noisy_balls(np.diag([0.8, 1.1, 2.5, 1.0]))
+    found = segment(volume, "chan-vese", seeds=[centre], start_radius_mm=3.0, reach_mm=2.0)
+    told = [item for item in found.findings if item.code == "CONTOUR_AT_REACH"]
+    assert len(told) == 1
+    assert {"left", "right", "anterior", "posterior"} <= set(told[0].details["sides"])

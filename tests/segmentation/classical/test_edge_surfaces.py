@@ -103,3 +103,18 @@ def test_nothing_enclosed_is_said() -> None:
 def test_touching_border_without_seeds_is_refused() -> None:
     with pytest.raises(ParameterError, match="needs seeds"):
         edge_surfaces.build({"touching_border": True})
+
+
+def test_a_second_seed_in_a_region_and_regions_beyond_the_most_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = balls(((10, 10, 10), 6, 100), ((28, 10, 10), 6, 60))
+    chosen = {"sigma_mm": 0.7, "lower": 5, "upper": 10, "gap_mm": 1}
+    found = edge_surfaces(scan, EdgeSurfacesParams(seeds=[(10, 9, 9), (11, 10, 10), (28, 10, 10)], **chosen))
+    told = [item for item in found.findings if item.code == "SEEDS_IN_ONE_REGION"]
+    assert [(item.details["segment"], item.details["held_by"]) for item in told] == [(2, 1)]
+    assert np.unique(found.array).tolist() == [0, 1, 3]
+    every = edge_surfaces(scan, EdgeSurfacesParams(separate=True, **chosen))
+    assert [item.code for item in every.findings] == ["EDGE_LIMITS"]
+    monkeypatch.setattr("medseg.segmentation.classical.edge_surfaces.MOST_REGIONS", 1)
+    fewer = edge_surfaces(scan, EdgeSurfacesParams(separate=True, **chosen))
+    assert fewer.array.max() == 1
+    assert [item.details["dropped"] for item in fewer.findings if item.code == "REGIONS_DROPPED"] == [1]

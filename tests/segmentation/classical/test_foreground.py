@@ -39,3 +39,24 @@ def test_a_constant_scan_has_no_body_and_no_brain() -> None:
     for name in ("foreground", "brain"):
         with pytest.raises(InputError, match=f"{name}: the scan has one intensity only"):
             segment(flat, name)
+
+
+def head(radius_mm: float, shape: tuple[int, int, int] = (64, 64, 64)) -> Volume:
+    """A ball of brain in a skull and a scalp."""
+    away = 3 * np.linalg.norm(np.indices(shape).T - (np.array([64, 64, 64]) - 1) / 2, axis=-1).T
+    array = np.select([away < radius_mm, away < radius_mm + 15, away < radius_mm + 25], [100, 10, 90], 0).astype(np.int16)
+    return Volume(array, Geometry(shape, np.diag([3.0, 3.0, 3.0, 1.0])), "MR")
+
+
+def test_a_whole_brain_is_not_doubted() -> None:
+    assert segment(head(66), "brain").findings == ()
+
+
+def test_a_brain_too_small_or_cut_is_doubted() -> None:
+    found = segment(head(45), "brain")
+    (finding,) = found.findings
+    assert (finding.code, finding.severity, finding.details["cut_sides"]) == ("BRAIN_IMPLAUSIBLE", "warning", 0)
+    assert finding.details["volume_ml"] == pytest.approx(found.array.sum() * 0.027)
+    (finding,) = segment(head(66, (64, 34, 34)), "brain").findings
+    assert finding.details["cut_sides"] == 2
+    assert "2 sides of the scan cut it" in finding.message

@@ -100,3 +100,14 @@ def test_what_cannot_be_cut_is_refused() -> None:
         segment(volume, "graph-cut", seeds=[centre])
     with pytest.raises(ParameterError, match="the marks hold liver, spleen; use random-walker"):
         segment(volume, "graph-cut", markers=two, reach_mm=5.0)
+
+
+def test_a_cut_on_the_border_of_the_reach_is_told() -> None:
+    volume, ball, centre = noisy_ball(np.diag([0.8, 1.1, 2.5, 1.0]), noise=4)
+    given = {"seeds": [centre], "seed_radius_mm": 2.0, "model": "none"}
+    even = segment(volume.with_array(np.full_like(volume.array, 7)), "graph-cut", reach_mm=3.0, smoothness_mm=0.0, model_weight=0, **given)
+    assert not even.findings  # nothing but the seeds is cheaper inside: the cut keeps off the reach
+    inside = segment(volume, "graph-cut", seeds=[centre], seed_radius_mm=1.0, reach_mm=3.0, smoothness_mm=0.01)
+    assert dice(inside.array > 0, ball) < 0.9
+    assert [item.code for item in inside.findings] == ["CONTOUR_AT_REACH"]
+    assert inside.findings[0].details["share"] > 0.5

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
-from medseg.segmentation.classical.marks import ball, mean_difference, unit_image
+from medseg.segmentation.classical.marks import _likes, _unlike, ball, mean_difference, unit_image
 from medseg.segmentation.segment import segment
 
 Points = list[tuple[float, ...]]
@@ -149,3 +150,48 @@ def test_intensities_of_any_size_become_0_to_1() -> None:
     assert finite.tolist() == [[[1, 0, 1, 0]]]
     assert mean_difference(np.array([[[0, 0, 1, 0]]], np.float32), finite) == 0
     assert mean_difference(np.array([[[0, 0.5], [1, 0]]], np.float32), None) == pytest.approx((0.5 + 1 + 1 + 0.5) / 4)
+
+
+@pytest.mark.parametrize("name", ["grow-from-seeds", "random-walker", "competitive-growing", "watershed"])
+def test_one_structure_without_background_takes_everything_and_says_so(name: str) -> None:
+    volume, points, _ = touching_balls(np.eye(4))
+    everything = segment(volume, name, seeds=points[:1])
+    assert everything.array.all()
+    assert [(item.code, item.severity.value) for item in everything.findings] == [("EVERYTHING_TAKEN", "warning")]
+    assert not segment(volume, name, seeds=points[:2]).findings
+    assert not segment(volume, name, seeds=points[:1], background_seeds=points[2:]).findings
+
+
+@pytest.mark.parametrize(
+    ("name", "limit"), [("competitive-growing", "max_difference"), ("competitive-growing", "lower"), ("watershed", "lower")]
+)
+def test_limits_hold_one_structure(name: str, limit: str) -> None:
+    volume, points, _ = touching_balls(np.eye(4))
+    value = float(volume.array[tuple(np.rint(volume.geometry.world_to_index(points[0])).astype(int))])
+    assert not segment(volume, name, seeds=points[:1], **{limit: abs(value) / 2}).findings
+
+
+def test_too_many_structures_for_the_random_walker_are_refused_with_another_way() -> None:
+    volume = Volume(np.zeros((21, 11, 1), np.int16), Geometry((21, 11, 1), np.eye(4)))
+    points = [tuple(map(float, index)) for index in np.ndindex(21, 10, 1)]
+    with pytest.raises(InputError, match=r"random-walker: 201 structures .* grow-from-seeds"):
+        segment(volume, "random-walker", seeds=points[:201])
+    assert segment(volume, "random-walker", seeds=points[:200]).array.max() == 200
+
+
+def test_unlike_voxels_are_those_unlike_each_structure_by_itself() -> None:
+    rng = np.random.default_rng(5)
+    image = rng.random((7, 20, 30), np.float32)
+    array = np.where(rng.random(image.shape) < 0.1, rng.integers(1, 9, image.shape), 0).astype(np.uint8)
+    image[array > 0] = (0.11 * array + rng.normal(0, 0.01, image.shape))[array > 0]
+    unlike = np.ones(image.shape, bool)
+    for number in (1, 2, 3, 4, 5, 7, 8):  # 6 is background
+        own = image[array == number].astype(np.float64)
+        unlike &= np.abs(image - own.mean()) > 2.0 * max(own.std(), 0.002)
+    lows, highs = _likes(image, array, 6, 2.0, 0.002)
+    told = ~((image[..., None] >= lows) & (image[..., None] <= highs)).any(axis=-1)
+    assert np.array_equal(told, unlike)
+    assert len(lows) >= 5
+    expected = unlike & (uniform_filter(unlike.astype(np.float32), 3, mode="nearest") > 0.5)
+    assert np.array_equal(_unlike(image, array, 6, 2.0, 0.002), expected)
+    assert expected.any()

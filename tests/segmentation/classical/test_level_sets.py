@@ -88,3 +88,50 @@ def test_limits_the_wrong_way_round_are_refused() -> None:
     volume, _, centre = ball_with_a_bridge(np.eye(4))
     with pytest.raises(ParameterError, match="lower"):
         segment(volume, "threshold-level-set", seeds=[centre], lower=90, upper=20)
+
+
+def coarse_ball() -> tuple[Volume, np.ndarray, tuple[float, ...]]:
+    """A ball of 24 mm in voxels of 3 mm; its centre."""
+    geometry = Geometry((40, 40, 30), np.diag([3.0, 3.0, 3.0, 1.0]))
+    centre = geometry.index_to_world((20, 20, 15))
+    ball = np.linalg.norm(geometry.index_to_world(np.stack(np.indices(geometry.shape), axis=-1)) - centre, axis=-1) < 24
+    array = 100 * ball + np.random.default_rng(0).normal(0, 10, geometry.shape)
+    return Volume(array.astype(np.int16), geometry, "MR"), ball, tuple(float(v) for v in centre)
+
+
+LIMITS = {"geodesic-active-contour": {}, "threshold-level-set": {"lower": 50, "upper": 150}}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_start_is_thick_enough_on_coarse_grids_and_a_thin_one_is_named(name: str) -> None:
+    volume, ball, centre = coarse_ball()
+    found = segment(volume, name, seeds=[centre], **LIMITS[name])
+    assert dice(found.array > 0, ball) > 0.95
+    assert not found.findings
+    gone = segment(volume, name, seeds=[centre], start_radius_mm=4.0, **LIMITS[name])
+    assert [item.code for item in gone.findings] == ["CONTOUR_VANISHED"]
+    assert "only 1.3 voxels of 3 mm" in gone.findings[0].message
+    assert "at least 7.5" in gone.findings[0].message
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_a_contour_at_the_border_of_its_box_is_told_with_the_sides(name: str) -> None:
+    volume, _, centre = coarse_ball()
+    flip = np.diag([-1.0, 1, 1, 1])
+    flip[0, 3] = volume.geometry.shape[0] - 1
+    flipped = Volume(volume.array[::-1], Geometry(volume.geometry.shape, volume.geometry.affine @ flip), "MR")
+    for scan in (volume, flipped):
+        found = segment(scan, name, seeds=[(centre[0] + 15, centre[1], centre[2])], reach_mm=6.0, **LIMITS[name])
+        told = [item for item in found.findings if item.code == "CONTOUR_AT_REACH"]
+        assert len(told) == 1
+        # from 15 mm right of the centre the box reaches 12 mm to both sides: on the right it ends 3 mm outside the ball
+        assert "left" in told[0].details["sides"]
+        assert "right" not in told[0].details["sides"]
+
+
+def test_the_border_of_the_scan_is_not_the_border_of_the_box() -> None:
+    volume, ball, _ = coarse_ball()
+    cut = Volume(volume.array[20:], Geometry((20, 40, 30), volume.geometry.affine), "MR")
+    found = segment(cut, "threshold-level-set", seeds=[(9, 60, 45)], **LIMITS["threshold-level-set"])
+    assert (found.array[0] > 0).sum() > 0.9 * ball[20].sum()
+    assert not found.findings

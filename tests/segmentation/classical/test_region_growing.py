@@ -11,6 +11,7 @@ from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
+from medseg.segmentation.classical.region_growing import leaked
 from medseg.segmentation.segment import segment
 
 
@@ -222,3 +223,31 @@ def test_the_volume_does_not_depend_on_the_order_of_the_axes(affine: np.ndarray,
     assert np.array_equal(turned.array, found.array.transpose(1, 2, 0)[:, ::-1, ::-1])
     ml = [int(result.array.sum()) * result.geometry.voxel_volume_mm3 / 1000 for result in (found, turned)]
     assert ml[0] == pytest.approx(ml[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["confidence-connected", "neighbourhood-connected"])
+def test_a_region_that_ran_over_the_scan_is_told(name: str) -> None:
+    array = np.full((24, 20, 12), -1000, np.int16)
+    array[2:22, 2:18, 1:11] = 40 + np.random.default_rng(0).integers(-9, 10, (20, 16, 10))
+    array[4:8, 4:8, 3:7] += 200
+    volume = Volume(array, Geometry(array.shape, np.eye(4)), "CT", "HU")
+    limits = {"lower": 0, "upper": 100} if name == "neighbourhood-connected" else {}
+    leaks = segment(volume, name, seeds=[(15, 12, 6)], **limits)
+    told = [item for item in leaks.findings if item.code == "REGION_LEAKED"]
+    assert len(told) == 1
+    assert told[0].severity is Severity.WARNING
+    assert "leak-guarded-growing" in told[0].message
+    limits = {"lower": 200, "upper": 300} if name == "neighbourhood-connected" else {}
+    held = segment(volume, name, seeds=[(6, 6, 5)], **limits)
+    assert 8 <= (held.array > 0).sum() <= 64
+    assert "REGION_LEAKED" not in [item.code for item in held.findings]
+
+
+def test_the_share_of_a_leak_is_of_what_is_not_air() -> None:
+    array = np.full((20, 10, 10), -1000, np.int16)
+    array[:12] = 30
+    volume = Volume(array, Geometry(array.shape, np.eye(4)), "CT", "HU")
+    mask = np.zeros((10, 10, 20), np.uint8)
+    mask[..., :6] = 1  # 30 % of the scan, half of the body
+    assert [item.details["share"] for item in leaked(volume, mask)] == [0.5]
+    assert not leaked(Volume(array, volume.geometry, "MR"), mask)

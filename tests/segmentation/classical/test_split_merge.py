@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError, TooLargeError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
 from medseg.core.volume import Volume
+from medseg.kernels.octree import split
 from medseg.segmentation.segment import segment
 
 
@@ -68,3 +69,11 @@ def test_impossible_wishes_are_refused() -> None:
 def test_a_least_volume_beyond_every_scan_leaves_one_region() -> None:
     scan, _, _ = two_balls(np.diag([0.01, 0.01, 0.01, 1.0]))
     assert (segment(scan, "split-merge", tolerance=50, keep_at_least_mm3=1.7e308).array == 1).all()
+
+
+def test_noise_that_splits_into_too_many_blocks_is_refused_before_they_are_merged() -> None:
+    noise = np.random.default_rng(0).integers(0, 30000, (30, 30, 30)).astype(np.int16)
+    with pytest.raises(TooLargeError, match=r"more than 20,000 even blocks.*raise tolerance"):
+        split(noise, (1, 1, 1), 0, most_blocks=20_000)
+    _, table = split(noise, (1, 1, 1), 0, most_blocks=27_000)
+    assert 20_000 < len(table) <= 27_000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.core.errors import GeometryMismatchError, InputError
+from medseg.core.errors import GeometryMismatchError, InputError, ParameterError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.segment import Segment
@@ -65,7 +65,12 @@ def test_impossible_wishes_are_refused() -> None:
         segment(scan.with_array(np.full(scan.array.shape, np.nan, np.float32)), "superpixels")
     wide = Volume(np.zeros((120, 110, 100), np.uint8), Geometry((120, 110, 100), np.eye(4)))
     with pytest.raises(InputError, match="raise size_mm"):
-        segment(wide, "superpixels", size_mm=0.5)
+        segment(wide, "superpixels", size_mm=1)
     elsewhere = LabelMap(np.ones((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), (Segment(1, "a"),))
     with pytest.raises(GeometryMismatchError, match="mask lies on another grid"):
         segment(scan, "superpixels", mask=elsewhere)
+
+
+def test_a_size_below_every_spacing_is_refused_with_the_spacing(affine: np.ndarray) -> None:
+    with pytest.raises(ParameterError, match=r"size_mm of 0.01 every voxel .* finest spacing is 0.8 mm"):
+        segment(smooth_noise(affine), "superpixels", size_mm=0.01)

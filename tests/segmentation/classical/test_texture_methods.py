@@ -127,7 +127,7 @@ def test_nan_stays_unlabelled_and_scribbles_on_it_do_not_count() -> None:
     scan, _ = striped()
     array = scan.array.copy()
     array[:, 24:28, 7:9] = np.nan
-    with pytest.raises(InputError, match="1 segments have a scribble"):
+    with pytest.raises(InputError, match="only one segment has a scribble"):
         pixel_classifier(scan.with_array(array), PixelClassifierParams(scribbles=scribbled(scan.geometry)))
     array = scan.array.copy()
     array[0, :, 0] = np.nan
@@ -146,3 +146,12 @@ def test_impossible_parameters_of_the_classifier_are_refused(chosen: dict[str, o
     scan, _ = striped()
     with pytest.raises(ParameterError, match="pixel-classifier: "):
         run(scan, "pixel-classifier", scribbles=scribbled(scan.geometry), **chosen)
+
+
+def test_more_segments_than_a_forest_tells_apart_are_refused() -> None:
+    scan, _ = striped()
+    marks = np.zeros(SHAPE, np.uint16)
+    marks.ravel(order="K")[:251] = np.arange(1, 252)
+    scribbles = LabelMap(marks, scan.geometry, tuple(Segment(n, f"object {n}") for n in range(1, 252)))
+    with pytest.raises(InputError, match="251 segments are scribbled, and a forest tells at most 250 apart"):
+        pixel_classifier(scan, PixelClassifierParams(scribbles=scribbles))

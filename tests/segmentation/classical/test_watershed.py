@@ -167,7 +167,7 @@ def test_impossible_markers_are_refused() -> None:
         segment(volume, "watershed", seeds=points, background_seeds=[(500, 0, 0)])
     with pytest.raises(ParameterError, match="same voxel as a seed of another basin"):
         segment(volume, "watershed", seeds=points[:2], background_seeds=[points[0]])
-    with pytest.raises(ParameterError, match="watershed: markers: Input should be an instance of LabelMap"):
+    with pytest.raises(ParameterError, match="watershed: markers: must be a label map"):
         segment(volume, "watershed", markers="markers.nii.gz")
 
 
