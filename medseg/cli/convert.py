@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from medseg.cli.output_checks import refuse_inputs
 from medseg.cli.reading import reading as reading_options
 from medseg.cli.terminal import Terminal, overwrite_option, speaking
 
@@ -59,6 +60,7 @@ def convert(
     from medseg.io.read import holds_label_map, read_with
     from medseg.io.surface import SURFACE_SUFFIXES, write_surfaces
 
+    refuse_inputs(output, {"what is converted": [input], "--like": [like] if like else [], "--source": [source] if source else []})
     of = read_with(source, reading) if source else None
     grid = read_with(like, reading) if like else None
     if label_map or output.lower().endswith(_LABEL_MAP_SUFFIXES) or holds_label_map(Path(input)):

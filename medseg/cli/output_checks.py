@@ -10,7 +10,7 @@ import click
 
 
 def refuse_inputs(output: str, inputs: Mapping[str, Sequence[str]]) -> None:
-    """Raise click.UsageError where `output` is one of the inputs or lies in a folder that is one.
+    """Raise click.UsageError where `output` is one of the inputs, or a DICOM file in a folder that is one.
 
     `inputs` maps what an input is called ("the scan", "--image") to its paths; links and other spellings of a path count.
     """
@@ -39,6 +39,8 @@ def _is_same(output: str, path: str) -> bool:
 
 
 def _lies_in(output: str, folder: str) -> bool:
+    if not output.lower().endswith(".dcm"):  # other files beside a series are not read with it
+        return False
     try:
         return Path(folder).is_dir() and Path(folder).resolve() in Path(output).resolve().parents
     except (OSError, ValueError, RuntimeError):

@@ -122,3 +122,13 @@ def test_every_volume_of_a_dicom_series(shared_data, tmp_path, capsys):
 def test_a_name_without_known_suffix_gets_its_number_too():
     assert [path.name for path in numbered("a.b", 1)] == ["a_0000.b"]
     assert numbered("x/SCAN.NII.GZ", 1) == [Path("x/SCAN_0000.NII.GZ")]
+
+
+def test_what_is_read_is_never_replaced(series, tmp_path, capsys):
+    assert call(capsys, "convert", series, tmp_path / "ct.nii.gz")[0] == 0
+    before = (tmp_path / "ct.nii.gz").read_bytes()
+    code, _, err = call(capsys, "convert", tmp_path / "ct.nii.gz", tmp_path / "ct.nii.gz", "--overwrite")
+    assert code == 2
+    assert "never replaces what it reads" in err
+    assert (tmp_path / "ct.nii.gz").read_bytes() == before
+    assert call(capsys, "convert", series, series / "beside.nii.gz")[0] == 0  # beside the slices, not one of them

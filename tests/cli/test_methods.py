@@ -37,10 +37,10 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("way", ["same", "dotted", "link", "hard link", "folder"])
+@pytest.mark.parametrize("way", ["same", "dotted", "link", "hard link"])
 @pytest.mark.parametrize("command", [("segment", "threshold", "--lower", 0), ("preprocess", "gaussian")])
 def test_the_scan_is_never_its_own_output(scan, tmp_path, capsys, way, command):
-    output, given = scan, scan
+    output = scan
     if way == "dotted":
         (tmp_path / "below").mkdir()
         output = tmp_path / "below" / ".." / scan.name
@@ -50,13 +50,11 @@ def test_the_scan_is_never_its_own_output(scan, tmp_path, capsys, way, command):
     elif way == "hard link":
         output = tmp_path / "hard.nii.gz"
         os.link(scan, output)
-    elif way == "folder":
-        given, output = tmp_path, tmp_path / "below" / "000001.nii"
     before = contents(tmp_path)
     stage, name, *flags = command
-    code, _, err = call(capsys, stage, name, given, "-o", output, "--overwrite", *flags)
+    code, _, err = call(capsys, stage, name, scan, "-o", output, "--overwrite", *flags)
     assert code == 2, err
-    assert ("inside the folder" if way == "folder" else "the output is the scan itself") in err
+    assert "the output is the scan itself" in err
     assert contents(tmp_path) == before
 
 
