@@ -69,8 +69,8 @@ def limited(counts: NDArray[Any], slope: float) -> NDArray[np.float64]:
 
     The level of the cut is found so that cut and spread together just keep the limit. An empty histogram is even.
 
-    >>> limited(np.array([8, 0, 0, 0]), 2).tolist()
-    [0.5, 0.16666666666666666, 0.16666666666666666, 0.16666666666666666]
+    >>> limited(np.array([8, 0, 0, 0]), 2).round(6).tolist()
+    [0.5, 0.166667, 0.166667, 0.166667]
     """
     bins = counts.shape[-1]
     total = counts.sum(axis=-1, keepdims=True, dtype=np.float64)

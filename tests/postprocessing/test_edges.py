@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, special
 
 from medseg.core.errors import InputError, ParameterError
 from medseg.core.geometry import Geometry
@@ -100,3 +100,18 @@ def test_what_snapping_does_to_the_volume_is_told(labelled: int, severity: str) 
     assert (finding.code, finding.severity) == ("BOUNDARY_REFINED", severity)
     assert finding.details["volumes_ml"]["liver"] == pytest.approx([labelled * 81 / 1000, 20 * 81 / 1000])
     assert finding.details["moved_ml"] == pytest.approx((labelled - 20) * 81 / 1000)
+
+
+def test_the_edge_of_a_blurred_ball_lies_inward_as_the_description_says() -> None:
+    """The slope of a ball of radius r blurred by sigma is steepest at r - sigma² / r, to first order (r f(r) obeys the heat equation)."""
+    grid = Geometry((96, 96, 96), np.diag([0.5, 0.5, 0.5, 1.0]))
+    radius_mm, sigma_mm = 12.0, 2.4
+    axis_mm = (np.arange(96) - 47.37) * 0.5
+    away_mm = np.sqrt(sum(part**2 for part in np.meshgrid(axis_mm, axis_mm, axis_mm, indexing="ij")))
+    upper, lower = (radius_mm - away_mm) / sigma_mm, (-radius_mm - away_mm) / sigma_mm
+    bells = (np.exp(-(upper**2) / 2) - np.exp(-(lower**2) / 2)) / np.sqrt(2 * np.pi)
+    scan = 1000 * (special.ndtr(upper) - special.ndtr(lower) - sigma_mm / away_mm * bells)  # the blurred ball, exactly
+    labels = LabelMap((away_mm < radius_mm).astype(np.uint8), grid, (Segment(1, "ball"),))
+    found = snap_to_edges(labels, SnapToEdgesParams(sigma_mm=0.0), volume=Volume(scan.astype(np.float32), grid))
+    shown_ml = 4 / 3 * np.pi * (radius_mm - sigma_mm**2 / radius_mm) ** 3 / 1000
+    assert np.count_nonzero(found.array) * grid.voxel_volume_mm3 / 1000 == pytest.approx(shown_ml, rel=0.02)
