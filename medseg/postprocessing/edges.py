@@ -44,10 +44,10 @@ def snap_to_edges(label_map: LabelMap, params: SnapToEdgesParams, volume: Volume
     watershed on the morphological gradient (the range of intensities among a voxel and its six neighbours). A network that
     is right to within the reach thus gives borders as sharp as the scan's. A piece of a segment or of the background that
     is nowhere deeper than the reach stays as it is, and so does the border between two segments whose mean intensities
-    differ by little beside the noise: there the edges are noise. A blurred scan shows the edge of a ball of radius r too far in, by
-    sigma² / r (sigma: standard deviation of its blur and of ``sigma_mm`` together): small round segments come out small. The finding BOUNDARY_REFINED says what that did to the
-    volumes, as a warning where one changed by more than 5 %. Needs the scan: raises ParameterError without it,
-    InputError where it holds NaN or infinity.
+    differ by little beside the noise: there the edges are noise. A blurred scan shows the edge of a ball of radius r too far
+    in, by sigma² / r (sigma: standard deviation of its blur and of ``sigma_mm`` together): small round segments come out
+    small. The finding BOUNDARY_REFINED says what that did to the volumes, as a warning where one changed by more than 5 %.
+    Needs the scan: raises ParameterError without it, InputError where it holds NaN or infinity.
 
     >>> from medseg.core.geometry import Geometry
     >>> from medseg.core.segment import Segment
