@@ -1,0 +1,211 @@
+"""Every bar of the classical toolbox in one table, written into docs/performance.md.
+
+    python benchmarks/classical.py --folder FIGURES [--rounds 5] [--write]
+
+Runs the scripts that have no figures in the folder yet, one after the other, so that an interrupted run can be taken up again;
+`--write` puts the table between the marks in docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "performance.md"
+START, END = "<!-- classical: start -->", "<!-- classical: end -->"
+SCRIPTS = (
+    "region_growing",
+    "watershed",
+    "filters",
+    "resample",
+    "distance",
+    "components",
+    "statistics",
+    "thresholds",
+    "click_lesion",
+    "linear",
+)
+
+# (what is said, script, case, our contender or "" for the first, [(peer, least ratio or None)])
+ROWS: list[tuple[str, str, str, str, list[tuple[str, float | None]]]] = [
+    (
+        "region growing, body, 6 neighbours",
+        "region_growing",
+        "body, 6 neighbours",
+        "",
+        [("SimpleITK, filter alone", 20), ("threshold and cc3d", 4)],
+    ),
+    (
+        "region growing, body, 26 neighbours",
+        "region_growing",
+        "body, 26 neighbours",
+        "",
+        [("SimpleITK, filter alone", 20), ("threshold and cc3d", 4)],
+    ),
+    (
+        "region growing, small region",
+        "region_growing",
+        "tiny region, 6 neighbours",
+        "",
+        [("SimpleITK, filter alone", 50), ("scikit-image flood", 50)],
+    ),
+    (
+        "confidence connected, 150×256×256",
+        "region_growing",
+        "confidence connected, 150×256×256",
+        "",
+        [("SimpleITK, filter alone", 30)],
+    ),
+    ("confidence connected", "region_growing", "confidence connected, 512×512×300", "", [("SimpleITK, filter alone", 30)]),
+    (
+        "marker watershed, 256³",
+        "watershed",
+        "watershed 256^3, all peers",
+        "",
+        [("SimpleITK", 8), ("scipy watershed_ift", 8), ("scikit-image", 50)],
+    ),
+    ("marker watershed", "watershed", "watershed 512x512x300", "", [("SimpleITK", 8)]),
+    ("marker watershed, floats", "watershed", "watershed 512x512x300, floats", "", [("SimpleITK", None)]),
+    ("Otsu and mask", "thresholds", "Otsu and mask", "medseg", [("SimpleITK, 1024 bins", 15), ("scikit-image", 15)]),
+    (
+        "multi-Otsu and labels",
+        "thresholds",
+        "multi-Otsu, 3 classes, and labels",
+        "medseg",
+        [("SimpleITK, 1024 bins", 15), ("scikit-image", 15)],
+    ),
+    ("components, 26 neighbours", "components", "components, 26 neighbours", "", [("cc3d", 1.5), ("SimpleITK", None)]),
+    ("keep the largest", "components", "keep the largest", "", [("cc3d.largest_k", 6), ("SimpleITK", 6)]),
+    ("remove small", "components", "remove small", "", [("cc3d.dust", 6), ("SimpleITK", 6)]),
+    ("fill holes", "components", "fill holes", "", [("fill_voids", 6), ("SimpleITK", 6)]),
+    ("statistics of 100 labels", "statistics", "statistics of 100 labels", "", [("SimpleITK LabelIntensityStatistics", 20)]),
+    (
+        "distances in mm, body, 256³",
+        "distance",
+        "distances in the body, 256^3",
+        "",
+        [("edt, all cores", 1), ("scipy", 6), ("SimpleITK SignedMaurer", None)],
+    ),
+    ("distances in mm, body", "distance", "distances in the body, 512x512x300", "", [("edt, all cores", 1), ("scipy", 6)]),
+    ("intensities to 1.5 mm", "resample", "intensities to 1.5 mm", "", [("SimpleITK", 5), ("scipy", 15)]),
+    ("intensities back", "resample", "intensities back to 0.8 x 0.8 x 1.25 mm", "", [("SimpleITK", 5), ("scipy", 15)]),
+    ("labels to 1.5 mm, nearest", "resample", "labels to 1.5 mm, nearest", "", [("SimpleITK nearest", 5), ("scipy order 0", 15)]),
+    ("labels back, nearest", "resample", "labels back, nearest", "", [("SimpleITK nearest", 5), ("scipy order 0", 15)]),
+    ("Gaussian, 256³", "filters", "Gaussian 1.5 voxels, 256^3", "", [("scipy", 1.5), ("SimpleITK recursive", 2.5)]),
+    ("Gaussian", "filters", "Gaussian 1.5 voxels, 512x512x300", "", [("scipy", 1.5), ("SimpleITK recursive", 2.5)]),
+    ("median 3³, 256³", "filters", "median 3^3, 256^3", "", [("SimpleITK", 10), ("scipy", 10)]),
+    ("median 3³", "filters", "median 3^3, 512x512x300", "", [("SimpleITK", 10), ("scipy", 10)]),
+    (
+        "anisotropic diffusion, 256³",
+        "filters",
+        "anisotropic diffusion, 5 steps, 256^3",
+        "",
+        [("SimpleITK gradient", 5)],
+    ),
+    ("anisotropic diffusion", "filters", "anisotropic diffusion, 5 steps, 512x512x300", "", [("SimpleITK gradient", 5)]),
+    ("click-lesion, liver", "click_lesion", "click-lesion in the liver", "", [("SimpleITK ConfidenceConnected", None)]),
+]
+
+
+def figures(folder: Path, script: str) -> dict[str, Any]:
+    path = folder / f"{script}.json"
+    return json.loads(path.read_text()) if path.is_file() else {"rows": []}
+
+
+def found(rows: list[dict[str, Any]], case: str, contender: str) -> dict[str, Any] | None:
+    fitting = [row for row in rows if row["case"] == case and (not contender or row["contender"] == contender)]
+    return fitting[0] if fitting else None
+
+
+def megabytes(row: dict[str, Any]) -> str:
+    return "" if row["peak_mb"] is None else f"; {row['peak_mb']:.0f}"
+
+
+def line(folder: Path, entry: tuple[str, str, str, str, list[tuple[str, float | None]]]) -> str | None:
+    title, script, case, contender, peers = entry
+    rows = figures(folder, script)["rows"]
+    ours = found(rows, case, contender)
+    if ours is None:
+        return None
+    told = []
+    for name, least in peers:
+        theirs = found(rows, case, name)
+        if theirs is None:
+            continue
+        ratio = theirs["median_s"] / ours["median_s"]
+        bar = "" if least is None else f" (asked {least:g}{'' if ratio >= least else ', missed'})"
+        told.append((f"{name} {theirs['median_s']:.3g}{megabytes(theirs)}", f"{ratio:.3g}{bar}"))
+    agreement = [found(rows, case, name) for name, _ in peers]
+    least_equal = min((row["agreement"] for row in agreement if row and row["agreement"] is not None), default=None)
+    equal = "" if least_equal is None else f"{least_equal:.7g}"
+    seconds = f"{ours['median_s']:.3g}{megabytes(ours)}"
+    cells = (f"{title} (`bench_{script}.py`)", seconds, "<br>".join(one for one, _ in told), "<br>".join(two for _, two in told), equal)
+    return "| " + " | ".join(cells) + " |"
+
+
+def growth(folder: Path) -> list[str]:
+    """Nanoseconds a voxel at every size, from bench_linear.py."""
+    content = figures(folder, "linear")
+    if not content["rows"]:
+        return []
+    sizes = list(content["rows"][0]["ns_per_voxel"])
+    head = ["", "Nanoseconds per voxel as the scan grows (`bench_linear.py`): the cost is linear.", ""]
+    head += ["| operation | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes)]
+    return head + [
+        f"| {row['operation']} | " + " | ".join(f"{row['ns_per_voxel'][size]:.3g}" for size in sizes) + " |" for row in content["rows"]
+    ]
+
+
+def page(folder: Path) -> str:
+    lines = [text for text in (line(folder, entry) for entry in ROWS) if text]
+    loads = [figures(folder, script).get("machine", {}).get("load") for script in SCRIPTS]
+    known = [load for load in loads if load is not None]
+    rounds = {figures(folder, script).get("rounds") for script in SCRIPTS} - {None}
+    told = (
+        f"Medians of {min(rounds)} alternating rounds or more on 2 shared cores, 512×512×300 int16 unless said (a real abdominal CT "
+        f"made finer); load of the machine when the scripts ended: {min(known):.1f} to {max(known):.1f}. Extra peak memory of one call "
+        "in a fresh process, in MB. The last column is the least share of voxels in which the results agree (within the tolerance "
+        "that the script states)."
+    )
+    head = ["", told, "", "| operation | medseg s; MB | peer s; MB | ratio | agreement |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *lines, *growth(folder), ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/performance.md")
+    parser.add_argument("--no-run", action="store_true", help="only the table of what is there")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for script in SCRIPTS:
+        out = options.folder / f"{script}.json"
+        if out.is_file() or options.no_run:
+            continue
+        command = [
+            sys.executable,
+            str(HERE / f"bench_{script}.py"),
+            "--data",
+            str(options.data),
+            "--rounds",
+            str(options.rounds),
+            "--out",
+            str(out),
+        ]
+        subprocess.run(command, check=True)
+    text = page(options.folder)
+    print(text)
+    if options.write:
+        before, _, rest = PAGE.read_text().partition(START)
+        PAGE.write_text(before + START + "\n" + text + "\n" + END + rest.partition(END)[2])
+
+
+if __name__ == "__main__":
+    main()
