@@ -33,7 +33,7 @@ _RTSTRUCT = "rtstruct"
 @click.option(
     "--smoothing", type=click.IntRange(0), default=16, show_default=True, help="Steps of smoothing of surfaces (volumes are kept)."
 )
-@reading_options(takes_all=True)
+@reading_options(takes_all="writes each as NAME_0000, NAME_0001 …")
 @overwrite_option
 @speaking
 def convert(

@@ -62,7 +62,7 @@ def _command(method: Method) -> click.Command:
         values = {info.name: _value(info, given[info.name]) for info in infos if _is_given(given[info.name])}
         _run(method, values, **settings)
 
-    command: Any = reading_options()(speaking(call))
+    command: Any = reading_options(takes_all="makes each a channel" if method.several else "")(speaking(call))
     # a postprocess method may look at the scan; the others read it
     own = [image_option] if method.stage is Stage.POSTPROCESS else [_channel_option(method)] if method.several else []
     shared = [_device_option(method), overwrite_option, *own, *([entropy_option] if _has_passes(method) else [])]
@@ -182,24 +182,28 @@ def _run(
     image: str | None = None,
     channels: tuple[str, ...] = (),
     entropy: str | None = None,
+    every_volume: bool = False,
 ) -> None:
     from medseg.core.volume import Volume
     from medseg.io.file_report import contrast_findings
-    from medseg.io.read import read_label_map, read_with
+    from medseg.io.read import read_label_map, read_volumes, read_with
     from medseg.io.write import check_source, write
     from medseg.preprocessing.resample import fit_to
 
     params = method.build(values)
     if entropy and getattr(params, "uncertainty", "none") == "none":
         raise ParameterError(_NO_PASSES)
-    subject: Volume | LabelMap = read_label_map(input) if method.stage is Stage.POSTPROCESS else read_with(input, reading)
+    # the colours, or the volumes, of one file are channels where the method takes several
+    first, *others = read_volumes(input, reading) if every_volume else [None]
+    subject: Volume | LabelMap = first or (read_label_map(input) if method.stage is Stage.POSTPROCESS else read_with(input, reading))
     scan = subject if isinstance(subject, Volume) else read_with(image, reading) if image else None
     check_source(output, scan)
     if scan is not None:
         scan = replace(scan, findings=(*scan.findings, *contrast_findings(scan)))
     if scan is not None and not isinstance(subject, Volume):
         subject = fit_to(subject, scan.geometry)
-    given = (subject, *(read_with(path, reading) for path in channels)) if channels else subject
+    further = [*others, *(read_with(path, reading) for path in channels)]
+    given = (subject, *further) if further else subject
     with terminal.settings(device) as settings:
         result = method(given, params, settings=settings, volume=scan)
     spread = _entropy_of(result) if entropy else None  # before the first write: its fault leaves nothing behind

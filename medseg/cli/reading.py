@@ -49,14 +49,19 @@ class _VolumeNumber(click.ParamType):
         self.fail(f"{value!r} is neither a number from 0{' nor all' if self.takes_all else ''}", param, ctx)
 
 
-def _options(takes_all: bool) -> list[Callable[[Any], Any]]:
-    several = "; all writes each as NAME_0000, NAME_0001 …" if takes_all else ""
+def _options(takes_all: str) -> list[Callable[[Any], Any]]:
+    several = f"; all {takes_all}" if takes_all else ""
     which_transform = click.Choice(["sform", "qform"])
     # the names are prefixed: a method may have a parameter spacing_mm of its own
     return [
         _option("--series", "series", metavar="UID", help="Which DICOM series of a folder that holds several (its beginning is enough)."),
         _option("--select", "select", metavar="WHAT", help="Which stack of a series: its number, largest, or a field (EchoTime=4.92)."),
-        _option("--volume", "volume_index", type=_VolumeNumber(takes_all), help=f"Which volume of a 4D file or series, from 0{several}."),
+        _option(
+            "--volume",
+            "volume_index",
+            type=_VolumeNumber(bool(takes_all)),
+            help=f"Which volume of a 4D file or series, or colour, from 0{several}.",
+        ),
         _option("--allow-gaps", "allow_gaps", is_flag=True, help="Read a stack with missing slices: the holes are interpolated."),
         _option("--spacing", "spacing_mm", type=_Spacing(), help="Voxel spacing in mm where the file gives none."),
         _option("--nifti-xform", "nifti_xform", type=which_transform, help="Which of two disagreeing NIfTI transforms holds."),
@@ -69,10 +74,10 @@ def _option(flag: str, name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(flag, _PREFIX + name, **settings)
 
 
-def reading(*, takes_all: bool = False) -> Callable[[F], F]:
+def reading(*, takes_all: str = "") -> Callable[[F], F]:
     """Add the reading options to a command, which gets them as `reading: ReadOptions`.
 
-    With `takes_all` the command also gets `every_volume`, True for `--volume all`.
+    With `takes_all`, which says what `--volume all` does, the command also gets `every_volume`: True for it.
     """
 
     def decorate(function: F) -> F:

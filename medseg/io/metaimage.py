@@ -47,6 +47,7 @@ _OTHER_NAMES = {
     "rotation": "transformmatrix",
     "elementbyteordermsb": "binarydatabyteordermsb",
 }
+_MOST_CHANNELS = 64
 _TO_RAS = np.array([-1.0, -1.0, 1.0])
 
 
@@ -55,41 +56,53 @@ def read_stored(
 ) -> StoredImage:
     """Read voxels and grid.
 
-    `volume_index` chooses a volume of a 4D file, `spacing_mm` (i,j,k) stands in where the file has no spacing; `xform` says
+    `volume_index` chooses a volume of a 4D file, or a channel, `spacing_mm` (i,j,k) stands in where the file has no spacing; `xform` says
     nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted), SeveralVolumesError,
-    UnsupportedFormatError (2D, channels), GeometryError (no spacing).
+    UnsupportedFormatError (2D), GeometryError (no spacing).
     """
     path = Path(path)
     fields, offset = _read_fields(path)
     sizes = _sizes_of(fields, path.name)
     geometry, findings = _geometry_of(fields, path.name, spacing_mm)
     geometry, settling = settled(geometry, spacing_mm, path.name)
-    index = check_choice(path.name, math.prod(sizes[3:]), sizes, volume_index)
+    channels = _channels_of(fields, path.name)
+    index = check_choice(path.name, math.prod(sizes[3:]) * channels, sizes, volume_index, "colours or channels" if channels > 1 else "")
+    index, channel = divmod(index, channels)
     dtype = _dtype_of(fields, path.name)
-    whole, part = (count_voxels(extents, path.name) * dtype.itemsize for extents in (sizes, geometry.shape))
+    whole, part = (count_voxels(extents, path.name) * channels * dtype.itemsize for extents in (sizes, geometry.shape))
     data, offset = _data_place(fields, offset, path, whole)
     with open_stream(data, _encoding_of(fields, data, offset), offset) as stream:
         check_enough(stream, whole)
         stream.skip(part * index)
-        array = read_array(stream, geometry.shape, dtype)
+        if channels == 1:
+            array = read_array(stream, geometry.shape, dtype)
+        else:  # the channels of a voxel follow one another
+            array = np.asfortranarray(read_array(stream, (channels, *geometry.shape), dtype)[channel])
         stream.skip(whole - part * (index + 1))
         findings += [*settling, *padding_findings(stream.finish())]
     return StoredImage(path, "MetaImage", array, geometry, tuple(findings))
 
 
 def volume_count(path: str | Path) -> int:
-    """Return how many volumes a file holds (1 but for 4D), from its header alone."""
+    """Return how many volumes a file holds (1 but for 4D, colours and channels), from its header alone."""
     path = Path(path)
-    return math.prod(_sizes_of(_read_fields(path)[0], path.name)[3:])
+    fields = _read_fields(path)[0]
+    return math.prod(_sizes_of(fields, path.name)[3:]) * _channels_of(fields, path.name)
+
+
+def _channels_of(fields: Mapping[str, str], name: str) -> int:
+    """How many numbers a voxel has: 1, or those of colours and channels."""
+    text = fields.get("elementnumberofchannels", "1")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_CHANNELS:
+        raise UnsupportedFormatError(f"{name} holds {text} values a voxel; medseg reads 1 to {_MOST_CHANNELS}: split it first")
+    return int(text)
 
 
 def _sizes_of(fields: Mapping[str, str], name: str) -> tuple[int, ...]:
-    """The extents; colours and vectors, 2D and 5D are refused."""
-    axes, channels = fields.get("ndims", "?"), fields.get("elementnumberofchannels", "1")
-    if axes not in ("3", "4") or channels != "1":
-        raise UnsupportedFormatError(
-            f"{name} holds {axes}D, {channels} values a voxel; medseg reads 3D and 4D volumes with one value a voxel: split it first"
-        )
+    """The extents; 2D and 5D are refused."""
+    axes = fields.get("ndims", "?")
+    if axes not in ("3", "4"):
+        raise UnsupportedFormatError(f"{name} holds {axes}D; medseg reads 3D and 4D volumes: split it first")
     sizes = _numbers(fields, "dimsize", int(axes), name)
     if not all(size >= 1 and size == int(size) for size in sizes):
         raise UnreadableFileError(f"{name}: its header declares the impossible extents {fields['dimsize']!r}")

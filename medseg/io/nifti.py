@@ -37,9 +37,9 @@ _MOST_EXTENSIONS = 64
 def read_nifti(path: str | Path, xform: Xform | None = None, volume_index: int | None = None, spacing_mm: Spacing | None = None) -> Volume:
     """Read a NIfTI file as a scan.
 
-    `volume_index` chooses one volume of a 4D file, `xform` one of two grids that differ ("sform" or "qform"), `spacing_mm`
+    `volume_index` chooses one volume of a 4D file, or one colour (0 red, 1 green, 2 blue), `xform` one of two grids that differ ("sform" or "qform"), `spacing_mm`
     (i,j,k) stands in where the file has no usable spacing; what was used is among the findings. Raises UnreadableFileError
-    (cut short, corrupted, NaN), SeveralVolumesError (4D), UnsupportedFormatError (colours, complex), GeometryError.
+    (cut short, corrupted, NaN), SeveralVolumesError (4D, colours), UnsupportedFormatError (complex), GeometryError.
     """
     return read_stored(path, volume_index=volume_index, xform=xform, spacing_mm=spacing_mm).to_volume()
 
@@ -53,7 +53,7 @@ def read_stored(
         try:
             header = read_header(stream)
             shape, count = _extents(header, path.name)
-            index = check_choice(path.name, count, header.dim, volume_index)
+            index = check_choice(path.name, count, header.dim, volume_index, "colours" if header.components > 1 else "")
             geometry, findings = geometry_of(header, shape, xform, path.name, spacing_mm)
             geometry, settling = settled(geometry, spacing_mm, path.name)
         except SeveralVolumesError:
@@ -80,11 +80,11 @@ def volume_count(path: str | Path) -> int:
 
 
 def _extents(header: NiftiHeader, name: str) -> tuple[tuple[int, int, int], int]:
-    """The three extents and the number of volumes."""
+    """The three extents and the number of volumes, of which each colour is one."""
     if len(header.dim) < 3:
         raise UnsupportedFormatError(f"{name} is a {len(header.dim)}D image; give a 3D volume, such as its whole series")
     i, j, k = header.dim[:3]
-    return (i, j, k), count_voxels(header.dim, name) // (i * j * k)
+    return (i, j, k), count_voxels(header.dim, name) // (i * j * k) * header.components
 
 
 def _segments_of_extensions(stream: Stream, header: NiftiHeader) -> tuple[Segment, ...]:
@@ -124,11 +124,16 @@ def _read_pair(path: Path, header: NiftiHeader, shape: tuple[int, int, int], ind
 
 def _read_voxels(stream: Stream, header: NiftiHeader, shape: tuple[int, int, int], index: int, count: int) -> tuple[Array, int]:
     """Fill the final array straight from the stream, then read on to the end of the file."""
-    volume_bytes = count_voxels(shape, stream.name) * header.dtype.itemsize
+    volume_bytes = count_voxels(shape, stream.name) * header.dtype.itemsize * header.components
+    index, colour = divmod(index, header.components)
+    count //= header.components
     check_enough(stream, volume_bytes * count)
     stream.skip(volume_bytes * index)
-    scaled = rescaled_bytes(volume_bytes // header.dtype.itemsize, header.dtype, header.slope, header.intercept)
-    array = read_array(stream, shape, header.dtype, scaled)
+    if header.components == 1:
+        scaled = rescaled_bytes(volume_bytes // header.dtype.itemsize, header.dtype, header.slope, header.intercept)
+        array = read_array(stream, shape, header.dtype, scaled)
+    else:  # the colours of a voxel follow one another
+        array = np.asfortranarray(read_array(stream, (header.components, *shape), header.dtype)[colour])
     stream.skip(volume_bytes * (count - 1 - index))
     return array, stream.finish()
 

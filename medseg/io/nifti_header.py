@@ -94,20 +94,22 @@ _MOST_EXTENSION_BYTES = 1 << 26
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _CODES = {np.dtype(dtype): code for code, dtype in _DTYPES.items()}
+_COLOURS = {128: 3, 2304: 4}  # RGB24 and RGBA32: bytes that follow one another in each voxel
 _REFUSED = {
     1: "one bit a voxel",
     32: "complex numbers",
-    128: "colours (RGB)",
     1536: "128-bit numbers",
     1792: "complex numbers",
     2048: "complex numbers",
-    2304: "colours (RGBA)",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class NiftiHeader:
-    """The fields that matter for voxels and grid, as Python numbers; `dim` without its count, `dtype` in stored byte order."""
+    """The fields that matter for voxels and grid, as Python numbers; `dim` without its count, `dtype` in stored byte order.
+
+    `components` are the numbers of one voxel: 1, or 3 and 4 for colours.
+    """
 
     version: int
     in_one_file: bool
@@ -124,6 +126,7 @@ class NiftiHeader:
     offset: tuple[float, float, float]
     srow: np.ndarray[Any, np.dtype[np.float64]]
     findings: tuple[Finding, ...] = ()
+    components: int = 1
 
     @property
     def format(self) -> str:
@@ -164,7 +167,8 @@ def _checked_header(raw: Any, version: int, order: Literal["<", ">"], name: str)
         raise UnreadableFileError(f"{name} was changed by a transfer in text mode; copy it again in binary mode")
     in_one_file = magic[1:2] == b"+"
     dtype, findings = _dtype_of(raw, order, name)
-    slope, intercept, scaling = _scaling_of(raw, name)
+    components = _COLOURS.get(int(raw["datatype"]), 1)
+    slope, intercept, scaling = _scaling_of(raw, name) if components == 1 else (1.0, 0.0, [])  # colours are never scaled (nifti1.h)
     return NiftiHeader(
         version=version,
         in_one_file=in_one_file,
@@ -181,6 +185,7 @@ def _checked_header(raw: Any, version: int, order: Literal["<", ">"], name: str)
         offset=_three(raw["qoffset"]),
         srow=np.array(raw["srow"], dtype=np.float64),
         findings=(*findings, *scaling),
+        components=components,
     )
 
 
@@ -201,13 +206,13 @@ def _dtype_of(raw: Any, order: Literal["<", ">"], name: str) -> tuple[np.dtype[A
     code = int(raw["datatype"])
     if code in _REFUSED:
         raise UnsupportedFormatError(f"{name} holds {_REFUSED[code]}, not one real number a voxel; convert it first")
-    if code not in _DTYPES:
+    if code not in _DTYPES and code not in _COLOURS:
         raise UnreadableFileError(f"{name}: its header names the unknown voxel type {code}; copy or download the file again")
-    dtype = np.dtype(_DTYPES[code]).newbyteorder(order)
-    bits = int(raw["bitpix"])
-    if bits == dtype.itemsize * 8:
+    dtype = np.dtype(_DTYPES.get(code, "u1")).newbyteorder(order)
+    bits, expected = int(raw["bitpix"]), dtype.itemsize * 8 * _COLOURS.get(code, 1)
+    if bits == expected:
         return dtype, []
-    message = f"the header says {bits} bits a voxel, but its type {dtype.name} has {dtype.itemsize * 8}; the type was used"
+    message = f"the header says {bits} bits a voxel, but its type {dtype.name} has {expected}; the type was used"
     return dtype, [Finding("BITPIX_MISMATCH", Severity.WARNING, message, {"bitpix": bits, "dtype": dtype.name})]
 
 

@@ -22,24 +22,25 @@ from medseg.io.voxels import check_choice, check_enough, count_voxels, padding_f
 
 _MOST_SKIPPED_LINES = 10_000
 _COUNTING = frozenset({"list", "time", "???", "none", "space", "domain", ""})  # kinds of an axis that counts volumes
-_COLOURS = frozenset({"rgb-color", "rgba-color", "3-color", "4-color", "hsv-color", "xyz-color", "complex"})
+_CHANNELS = frozenset({"rgb-color", "rgba-color", "3-color", "4-color", "hsv-color", "xyz-color", "vector"})  # channels
 
 
 def read_stored(
     path: str | Path, *, volume_index: int | None = None, xform: str | None = None, spacing_mm: Spacing | None = None
 ) -> StoredImage:
-    """Read voxels and grid of a scalar NRRD; axes of length 1 that are not space are dropped.
+    """Read voxels and grid of an NRRD; axes of length 1 that are not space are dropped.
 
-    `volume_index` chooses a volume along a list or time axis, `spacing_mm` (i,j,k) stands in where the file has no spacing;
+    `volume_index` chooses a volume along a list, time, colour or channel axis, `spacing_mm` (i,j,k) stands in where the file has no spacing;
     `xform` says nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted), SeveralVolumesError,
-    UnsupportedFormatError (colours, vectors), GeometryError (no spacing).
+    UnsupportedFormatError (complex numbers, matrices), GeometryError (no spacing).
     """
     path = Path(path)
     header = parse(path)
     geometry, axes, findings = geometry_of(header, spacing_mm)
     geometry, settling = settled(geometry, spacing_mm, path.name)
     others = _other_axes(header, axes)
-    index = check_choice(path.name, _count(header, others), header.sizes, volume_index)
+    what = "colours or channels" if _kinds(header, others) & _CHANNELS else ""
+    index = check_choice(path.name, _count(header, others), header.sizes, volume_index, what)
     if others and min(others) > max(axes):  # the volumes lie one behind the other
         array, padding = read_voxels(path, header, index)
     else:
@@ -58,16 +59,20 @@ def volume_count(path: str | Path) -> int:
 
 
 def _other_axes(header: NrrdHeader, axes: tuple[int, ...]) -> list[int]:
-    """The axes that are not space; those of colours and vectors are refused, where they are longer than 1."""
+    """The axes that are not space; those of complex numbers and matrices are refused, where they are longer than 1."""
     others = [axis for axis in range(len(header.sizes)) if axis not in axes]
-    kinds = {header.kinds[axis] if axis < len(header.kinds) else "" for axis in others if header.sizes[axis] > 1}
-    if not kinds <= _COUNTING:
-        what = "colours or complex numbers" if _COLOURS & kinds else "several values a voxel"
+    kinds = _kinds(header, others)
+    if not kinds <= _COUNTING | _CHANNELS:
+        what = "complex numbers" if "complex" in kinds else "several values a voxel"
         raise UnsupportedFormatError(
             f"{header.name} holds {what} (sizes {header.sizes}, kinds {' '.join(header.kinds)}); "
             "split it into volumes, or read a segmentation with read_label_map"
         )
     return others
+
+
+def _kinds(header: NrrdHeader, others: list[int]) -> set[str]:
+    return {header.kinds[axis] if axis < len(header.kinds) else "" for axis in others if header.sizes[axis] > 1}
 
 
 def _count(header: NrrdHeader, others: list[int]) -> int:

@@ -56,11 +56,11 @@ def read_array(stream: Stream, shape: Sequence[int], dtype: np.dtype[Any], also_
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
 
-def check_choice(name: str, count: int, extents: Sequence[int], volume_index: int | None) -> int:
+def check_choice(name: str, count: int, extents: Sequence[int], volume_index: int | None, what: str = "") -> int:
     """Return which of `count` volumes to read; SeveralVolumesError where there are more and none was chosen."""
     if count > 1 and volume_index is None:
         raise SeveralVolumesError(
-            f"{name} holds {count} volumes (extents {tuple(extents)}): time points, directions or channels; "
+            f"{name} holds {count} volumes (extents {tuple(extents)}): {what or 'time points, directions or channels'}; "
             f"choose one: --volume 0 to {count - 1} on the command line, volume_index in Python",
             count,
         )

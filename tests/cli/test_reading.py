@@ -22,7 +22,7 @@ FLAGS = ("--series", "--select", "--volume", "--allow-gaps", "--spacing", "--nif
 
 
 @click.command()
-@reading(takes_all=True)
+@reading(takes_all="makes each a channel")
 def takes_all(reading: ReadOptions, every_volume: bool) -> None:
     click.echo(json.dumps([choices_of(reading), every_volume]))
 

@@ -201,7 +201,7 @@ def test_n8_is_counted_or_refused(variant: Any) -> None:
 
 @pytest.mark.parametrize(("datatype", "bits"), [(128, 24), (2304, 32), (32, 64), (1, 1), (1792, 128)])
 def test_n9_what_is_not_one_number_a_voxel_is_refused(variant: Any, datatype: int, bits: int) -> None:
-    with pytest.raises(REFUSALS["N9"][0], match="convert it"):
+    with pytest.raises(REFUSALS["N9"][0], match="convert it|colours; choose one"):
         read_nifti(variant(datatype=datatype, bitpix=bits))
 
 
@@ -298,13 +298,13 @@ def test_n14_volumes_along_a_list_axis_need_a_choice(tmp_path: Path, first: bool
         nrrds.read_stored(path, volume_index=3)
 
 
-@pytest.mark.parametrize("kind", ["vector", "RGB-color", "3-color", "complex", "covariant-vector", "3D-symmetric-matrix"])
-def test_n14_vectors_and_colours_are_refused_whatever_their_direction(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["complex", "covariant-vector", "3D-symmetric-matrix"])
+def test_n14_what_is_no_list_of_volumes_is_refused_whatever_its_direction(tmp_path: Path, kind: str) -> None:
     data = np.stack([VOXELS] * 3).tobytes(order="F")
     for direction in ("none", "(1,0,0)"):
         steps = f"space directions: {direction} (0.8,0,0) (0,-1.1,0) (0,0,2.5)"
         lines = f"dimension: 4\nsizes: 3 6 5 4\nkinds: {kind} domain domain domain\nspace: LPS\n{steps}\nspace origin: (0,0,0)"
-        with pytest.raises(REFUSALS["N14"][0], match=r"colours|several values"):
+        with pytest.raises(REFUSALS["N14"][0], match=r"complex|several values"):
             nrrds.read_stored(nrrd(tmp_path / "x.nrrd", lines, data), volume_index=0)
 
 

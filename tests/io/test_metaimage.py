@@ -107,7 +107,7 @@ def test_a_missing_direction_is_a_finding(tmp_path: Path) -> None:
     ("line", "by", "error", "words"),
     [
         ("NDims = 3", "NDims = 2", UnsupportedFormatError, "2D"),
-        ("NDims = 3", "NDims = 3\nElementNumberOfChannels = 3", UnsupportedFormatError, "3 values"),
+        ("NDims = 3", "NDims = 3\nElementNumberOfChannels = 0", UnsupportedFormatError, "0 values"),
         ("ElementSpacing = 0.5 0.6 2.5\n", "", GeometryError, "ElementSpacing"),
         ("0.5 0.6 2.5", "0.5 0 2.5", SingularAffineError, "volume"),
         ("0.5 0.6 2.5", "0.5 nan 2.5", SingularAffineError, "NaN"),

@@ -329,7 +329,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "kinds", "words"),
-    [("3 4 2 1", "RGB-color domain domain domain", "colours"), ("2 4 3 1", "vector domain domain domain", "several")],
+    [("3 4 2 1", "RGB-color domain domain domain", "colours"), ("2 4 3 1", "covariant-vector domain domain domain", "several")],
 )
 def test_several_values_a_voxel_raise(tmp_path: Path, sizes: str, kinds: str, words: str) -> None:
     header = replaced("dimension: 3", "dimension: 4").replace("sizes: 4 3 2", f"sizes: {sizes}").replace("domain domain domain", kinds)
