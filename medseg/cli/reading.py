@@ -50,7 +50,7 @@ class _VolumeNumber(click.ParamType):
 
 
 def _options(takes_all: str) -> list[Callable[[Any], Any]]:
-    several = f"; all {takes_all}" if takes_all else ""
+    which_volume = "Which volume of a 4D file or series, or colour, from 0" + (f"; all {takes_all}." if takes_all else ".")
     which_transform = click.Choice(["sform", "qform"])
     # the names are prefixed: a method may have a parameter spacing_mm of its own
     return [
@@ -60,7 +60,7 @@ def _options(takes_all: str) -> list[Callable[[Any], Any]]:
             "--volume",
             "volume_index",
             type=_VolumeNumber(bool(takes_all)),
-            help=f"Which volume of a 4D file or series, or colour, from 0{several}.",
+            help=which_volume,
         ),
         _option("--allow-gaps", "allow_gaps", is_flag=True, help="Read a stack with missing slices: the holes are interpolated."),
         _option("--spacing", "spacing_mm", type=_Spacing(), help="Voxel spacing in mm where the file gives none."),

@@ -37,9 +37,10 @@ _MOST_EXTENSIONS = 64
 def read_nifti(path: str | Path, xform: Xform | None = None, volume_index: int | None = None, spacing_mm: Spacing | None = None) -> Volume:
     """Read a NIfTI file as a scan.
 
-    `volume_index` chooses one volume of a 4D file, or one colour (0 red, 1 green, 2 blue), `xform` one of two grids that differ ("sform" or "qform"), `spacing_mm`
-    (i,j,k) stands in where the file has no usable spacing; what was used is among the findings. Raises UnreadableFileError
-    (cut short, corrupted, NaN), SeveralVolumesError (4D, colours), UnsupportedFormatError (complex), GeometryError.
+    `volume_index` chooses one volume of a 4D file, or one colour (0 red, 1 green, 2 blue), `xform` one of two grids that
+    differ ("sform" or "qform"), `spacing_mm` (i,j,k) stands in where the file has no usable spacing; what was used is among
+    the findings. Raises UnreadableFileError (cut short, corrupted, NaN), SeveralVolumesError (4D, colours),
+    UnsupportedFormatError (complex), GeometryError.
     """
     return read_stored(path, volume_index=volume_index, xform=xform, spacing_mm=spacing_mm).to_volume()
 

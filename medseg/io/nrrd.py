@@ -30,9 +30,9 @@ def read_stored(
 ) -> StoredImage:
     """Read voxels and grid of an NRRD; axes of length 1 that are not space are dropped.
 
-    `volume_index` chooses a volume along a list, time, colour or channel axis, `spacing_mm` (i,j,k) stands in where the file has no spacing;
-    `xform` says nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted), SeveralVolumesError,
-    UnsupportedFormatError (complex numbers, matrices), GeometryError (no spacing).
+    `volume_index` chooses a volume along a list, time, colour or channel axis, `spacing_mm` (i,j,k) stands in where the file
+    has no spacing; `xform` says nothing to a format with one grid. Raises UnreadableFileError (cut short, corrupted),
+    SeveralVolumesError, UnsupportedFormatError (complex numbers, matrices), GeometryError (no spacing).
     """
     path = Path(path)
     header = parse(path)

@@ -201,7 +201,7 @@ def test_n8_is_counted_or_refused(variant: Any) -> None:
 
 @pytest.mark.parametrize(("datatype", "bits"), [(128, 24), (2304, 32), (32, 64), (1, 1), (1792, 128)])
 def test_n9_what_is_not_one_number_a_voxel_is_refused(variant: Any, datatype: int, bits: int) -> None:
-    with pytest.raises(REFUSALS["N9"][0], match="convert it|colours; choose one"):
+    with pytest.raises(REFUSALS["N9"][0], match=r"convert it|colours; choose one"):
         read_nifti(variant(datatype=datatype, bitpix=bits))
 
 
