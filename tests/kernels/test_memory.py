@@ -1,0 +1,77 @@
+"""The memory of each kernel, in bytes a voxel of the image, is what its description says (results included)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EDGE = 192
+SLACK = 0.75  # bytes a voxel: what threads, planes and the allocator take on a scan this small
+
+# result + what the description of the kernel states, in bytes a voxel of its image
+STATED = {
+    "block_mean": 0.5,  # 4 a block of eight voxels
+    "erode_box": 2,
+    "grow": 1 + 12 + 8,  # labels, cost and order, queue
+    "compact_watershed": 1 + 24 + 4,  # a tenth of the voxels wait, 32 each
+    "compete": 1 + 21,
+    "label_components": 4,
+    "keep_largest": 1,
+    "remove_small": 1,
+    "fill_holes": 1,
+    "perona_malik": 4,
+    "distance_mm": 4,
+    "dilate": 1 + 4,
+    "gradient": 12,
+    "magnitude": 4,
+    "gradient_maxima": 8,
+    "sobel": 12,
+    "laplacian": 4,
+    "equalise": 4,
+    "gaussian": 4,
+    "gradient_magnitude": 4,
+    "flood": 1,
+    "graph_regions": 4 + 8 + 12,
+    "histogram": 0,
+    "threshold": 1,
+    "hysteresis": 1 + 1,
+    "join_levels": 13,
+    "median": 2,
+    "split": 4,
+    "overlap_counts": 0,
+    "probabilities": 8 + 50,
+    "fill_shallow": 2 + 4,
+    "minima": 4 + 4,
+    "resample_linear": 0.25,
+    "resample_nearest": 0.25,
+    "resample_labels": 0.125,
+    "window_mean": 4,
+    "beyond_window_mean": 1,
+    "gaussian_mean": 4,
+    "label_statistics": 0,
+    "superpixels": 4 + 12,
+    "watershed": 2 + 1,
+}
+
+
+@pytest.fixture(scope="module")
+def measured() -> dict[str, float]:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("peaks are read from /proc")
+    program = Path(__file__).with_name("kernel_memory.py")
+    done = subprocess.run([sys.executable, str(program), str(EDGE)], check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(STATED))
+def test_a_kernel_takes_no_more_memory_than_it_says(measured: dict[str, float], name: str) -> None:
+    assert measured[name] <= STATED[name] + SLACK
+
+
+def test_every_measured_kernel_has_a_bound(measured: dict[str, float]) -> None:
+    assert set(measured) == set(STATED)
