@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test test-slow test-all check install clean
+# 3D Slicer's own data classes and Qt, for the tests of the extension: pinned like Slicer, so apart from the rest
+SLICER := .venv-slicer
+SLICER_READY := $(SLICER)/.installed
+
+.PHONY: demo test test-slicer test-slow test-all check install clean
 
 install: $(READY)
 
@@ -26,9 +30,19 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+$(SLICER_READY): pyproject.toml
+	test -x $(SLICER)/bin/python || $(PYTHON) -m venv $(SLICER)
+	$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[slicer-test]'
+	touch $(SLICER_READY)
+
 # One worker a core, a file at a time to each; torch with one thread a worker, else they wait for one another.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu' --doctest-modules medseg tests docs
+	$(MAKE) test-slicer
+
+# slicer-core has wheels for Python 3.11 and 3.12 beside these pins
+test-slicer: $(SLICER_READY)
+	OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen $(SLICER)/bin/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu' tests/slicer
 
 # The slow rest; make test-all is everything.
 test-slow: $(READY)
@@ -37,4 +51,4 @@ test-slow: $(READY)
 test-all: test test-slow
 
 clean:
-	rm -rf $(VENV) medseg_demo
+	rm -rf $(VENV) $(SLICER) medseg_demo

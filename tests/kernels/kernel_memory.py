@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def calls(edge: int) -> dict[str, Callable[[], Any]]:
         "median": lambda: median(image),
         "split": lambda: split(image, (1, 1, 1), 60.0),
         "overlap_counts": lambda: overlap_counts(labels, labels),
-        "probabilities": lambda: probabilities(single, markers, eye, 0.01),
+        "probabilities": lambda: deque(probabilities(single, markers, eye, 1e-4), maxlen=0),
         "fill_shallow": lambda: fill_shallow(relief, 5.0),
         "minima": lambda: minima(relief),
         "resample_linear": lambda: resample_linear(image, double, np.zeros(3), half),
