@@ -36,6 +36,7 @@ from medseg.kernels.reconstruction import fill_shallow, minima
 from medseg.kernels.resample import resample_labels, resample_linear, resample_nearest
 from medseg.kernels.running import beyond_window_mean, window_mean
 from medseg.kernels.running_gaussian import gaussian_mean
+from medseg.kernels.shares import share_counts
 from medseg.kernels.statistics import label_statistics
 from medseg.kernels.superpixels import superpixels
 from medseg.kernels.watershed import watershed
@@ -101,6 +102,7 @@ def calls(edge: int) -> dict[str, Callable[[], Any]]:
         "beyond_window_mean": lambda: beyond_window_mean(image, (3, 3, 3), 1, 5.0),
         "gaussian_mean": lambda: gaussian_mean(image, (4.0, 4.0, 4.0)),
         "label_statistics": lambda: label_statistics(labels, image),
+        "share_counts": lambda: share_counts(image, mask, 100),
         "superpixels": lambda: superpixels(single[None], np.eye(3), 12.0, 10.0, rounds=2),
         "watershed": lambda: watershed(relief, markers),
     }

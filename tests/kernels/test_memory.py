@@ -53,6 +53,7 @@ STATED = {
     "beyond_window_mean": 1,
     "gaussian_mean": 4,
     "label_statistics": 0,
+    "share_counts": 0,
     "superpixels": 4 + 12,
     "watershed": 2 + 1,
 }

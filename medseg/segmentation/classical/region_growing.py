@@ -132,13 +132,14 @@ def leaked(volume: Volume, mask: npt.NDArray[np.uint8]) -> list[Finding]:
     Shares are of the voxels with a finite value, and in HU also of those from -500 HU on: organs are smaller, so a region of
     that size has mostly run into its surroundings. It is a hint: the body itself, or an organ in a close crop, is as large.
     """
-    image = volume.array.T
-    parts = {"the voxels with a value": np.isfinite(image)}
+    from medseg.kernels.shares import share_counts
+
+    finite, finite_inside, bright, bright_inside = share_counts(volume.array.T, mask, _NOT_AIR_HU)
+    parts = {"the voxels with a value": (finite, finite_inside)}
     if volume.unit == "HU":
-        parts["the voxels from -500 HU on"] = parts["the voxels with a value"] & (image >= _NOT_AIR_HU)
-    for name, part in parts.items():
-        of_voxels = int(np.count_nonzero(part))
-        share = int(np.count_nonzero(part & (mask > 0))) / of_voxels if of_voxels else 0.0
+        parts["the voxels from -500 HU on"] = (bright, bright_inside)
+    for name, (of_voxels, inside) in parts.items():
+        share = inside / of_voxels if of_voxels else 0.0
         if of_voxels >= _LEAST_SCAN and share > _LEAKED_SHARE:
             message = (
                 f"the region holds {100 * share:.0f} % of {name}: it has probably run out of the structure; use leak-guarded-growing "
