@@ -2,7 +2,7 @@
 
     python benchmarks/classical.py --folder FIGURES [--rounds 5] [--write]
 
-Runs the scripts that have no figures in the folder yet, one after the other, so that an interrupted run can be taken up again;
+Runs the cases that have no figures in the folder yet, one after the other, so that an interrupted run can be taken up again;
 `--write` puts the table between the marks in docs/performance.md.
 """
 
@@ -18,19 +18,6 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "performance.md"
 START, END = "<!-- classical: start -->", "<!-- classical: end -->"
-SCRIPTS = (
-    "region_growing",
-    "watershed",
-    "filters",
-    "resample",
-    "distance",
-    "components",
-    "statistics",
-    "thresholds",
-    "click_lesion",
-    "linear",
-)
-
 # (what is said, script, case, our contender or "" for the first, [(peer, least ratio or None)])
 ROWS: list[tuple[str, str, str, str, list[tuple[str, float | None]]]] = [
     (
@@ -112,8 +99,15 @@ ROWS: list[tuple[str, str, str, str, list[tuple[str, float | None]]]] = [
 ]
 
 
-def figures(folder: Path, script: str) -> dict[str, Any]:
-    path = folder / f"{script}.json"
+def place(folder: Path, script: str, case: str) -> Path:
+    """The figures of one case; an older file may hold those of the whole script."""
+    whole = folder / f"{script}.json"
+    if any(row.get("case") == case for row in (json.loads(whole.read_text())["rows"] if whole.is_file() else [])):
+        return whole
+    return folder / f"{script}-{'-'.join(''.join(c if c.isalnum() else ' ' for c in case).split())}.json"
+
+
+def figures(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {"rows": []}
 
 
@@ -128,7 +122,7 @@ def megabytes(row: dict[str, Any]) -> str:
 
 def line(folder: Path, entry: tuple[str, str, str, str, list[tuple[str, float | None]]]) -> str | None:
     title, script, case, contender, peers = entry
-    rows = figures(folder, script)["rows"]
+    rows = figures(place(folder, script, case))["rows"]
     ours = found(rows, case, contender)
     if ours is None:
         return None
@@ -150,7 +144,7 @@ def line(folder: Path, entry: tuple[str, str, str, str, list[tuple[str, float | 
 
 def growth(folder: Path) -> list[str]:
     """Nanoseconds a voxel at every size, from bench_linear.py."""
-    content = figures(folder, "linear")
+    content = figures(folder / "linear.json")
     if not content["rows"]:
         return []
     sizes = list(content["rows"][0]["ns_per_voxel"])
@@ -163,9 +157,8 @@ def growth(folder: Path) -> list[str]:
 
 def page(folder: Path) -> str:
     lines = [text for text in (line(folder, entry) for entry in ROWS) if text]
-    loads = [figures(folder, script).get("machine", {}).get("load") for script in SCRIPTS]
-    known = [load for load in loads if load is not None]
-    rounds = {figures(folder, script).get("rounds") for script in SCRIPTS} - {None}
+    contents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    known, rounds = [content["machine"]["load"] for content in contents], [content["rounds"] for content in contents]
     told = (
         f"Medians of {min(rounds)} alternating rounds or more on 2 shared cores, 512×512×300 int16 unless said (a real abdominal CT "
         f"made finer); load of the machine when the scripts ended: {min(known):.1f} to {max(known):.1f}. Extra peak memory of one call "
@@ -185,21 +178,14 @@ def main() -> None:
     parser.add_argument("--no-run", action="store_true", help="only the table of what is there")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    for script in SCRIPTS:
-        out = options.folder / f"{script}.json"
-        if out.is_file() or options.no_run:
-            continue
-        command = [
-            sys.executable,
-            str(HERE / f"bench_{script}.py"),
-            "--data",
-            str(options.data),
-            "--rounds",
-            str(options.rounds),
-            "--out",
-            str(out),
-        ]
-        subprocess.run(command, check=True)
+    given = ["--data", str(options.data), "--rounds", str(options.rounds)]
+    for _, script, case, _, _ in () if options.no_run else ROWS:
+        out = place(options.folder, script, case)
+        if not out.is_file():
+            subprocess.run([sys.executable, str(HERE / f"bench_{script}.py"), *given, "--case", case, "--out", str(out)], check=True)
+    linear = options.folder / "linear.json"
+    if not linear.is_file() and not options.no_run:
+        subprocess.run([sys.executable, str(HERE / "bench_linear.py"), *given, "--out", str(linear)], check=True)
     text = page(options.folder)
     print(text)
     if options.write:

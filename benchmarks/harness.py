@@ -112,6 +112,7 @@ def main(cases: Sequence[Case], script: str) -> None:
     parser.add_argument("--small", action="store_true", help="a small volume, to try the benchmark itself")
     parser.add_argument("--no-memory", action="store_true", help="leave out the peaks")
     parser.add_argument("--only", help="cases whose name holds this text")
+    parser.add_argument("--case", help="the case of exactly this name")
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     parser.add_argument("--peak", nargs=2, metavar=("CASE", "CONTENDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -128,7 +129,7 @@ def main(cases: Sequence[Case], script: str) -> None:
 
     rows = []
     for case in cases:
-        if options.only is None or options.only in case.name:
+        if (options.only is None or options.only in case.name) and options.case in (None, case.name):
             rows += measure(case, load_ct(options.data, SMALL if options.small else case.shape), options.rounds, peak)
     print(as_markdown(rows))
     if options.out:

@@ -115,7 +115,8 @@ def join_levels(
     voxels that are never reached: those whose cost is not finite, behind such voxels, or with a level above ``most``.
     float32 for images of at most 16 bits and float32, else float64; exact. Linear in the number of voxels reached where
     the costs are integers (or, with ``is_whole``, whole numbers in floats) that span less than 65,536, else with a small
-    logarithm; 13 bytes a voxel for float32 (cost with a border, links, result), 21 for float64.
+    logarithm; 13 bytes a voxel for float32 (cost with a border, links, result), 21 for float64, and 4 for each
+    voxel that waits.
 
     Raises ValueError for a seed outside the image, TooLargeError for an image of more than about 2**31 voxels.
 

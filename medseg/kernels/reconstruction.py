@@ -143,7 +143,7 @@ def reconstruct(
     ``marker`` and ``limit`` (k, j, i) on one grid, without NaN; the marker is cut at the limit first. Each voxel gets the
     best that a path from the marker can bring: for a dilation the highest over all paths of the lowest limit on the path.
     Returns the dtype of ``limit``. As ITK's ReconstructionByDilation (Vincent 1993, doi:10.1109/83.217222). Memory beyond
-    the result: 4 bytes for each voxel that waits; by erosion a copy of the limit.
+    the result: a copy of the marker, by erosion two and one of the limit, and 4 bytes for each voxel that waits.
 
     >>> marker, limit = np.array([[[0, 9, 0, 0, 0]]], np.int16), np.array([[[3, 5, 4, 1, 6]]], np.int16)
     >>> reconstruct(marker, limit).tolist()
@@ -167,7 +167,8 @@ def fill_shallow(image: NDArray[Any], depth: float, connectivity: Connectivity =
     """The image with its minima filled up by ``depth``: those that are not deeper than that vanish (h-minima transform).
 
     ``image`` (k, j, i) without NaN. The depth of a minimum is the least rise on a path from it to a lower one. As ITK's
-    HMinima (Soille, Morphological Image Analysis, 2nd edition, 6.3.4); returns the dtype of the image.
+    HMinima (Soille, Morphological Image Analysis, 2nd edition, 6.3.4); returns the dtype of the image. Memory, the result
+    included: four times the image, and 4 bytes for each voxel that waits.
 
     >>> fill_shallow(np.array([[[4, 2, 3, 0, 5]]], np.int16), 1).tolist()
     [[[4, 3, 3, 1, 5]]]
