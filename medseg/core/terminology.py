@@ -7,7 +7,8 @@ TotalSegmentator, the body-composition tools and medseg's phantoms; only codes f
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from medseg.core.codes import ANATOMICAL_STRUCTURE, LEFT, MORPHOLOGICALLY_ABNORMAL_STRUCTURE, RIGHT, RIGHT_AND_LEFT, TISSUE, Code
 from medseg.core.segment import Segment
@@ -118,6 +119,8 @@ _TISSUES = {
     "visceral_fat": ("55603005", "Fat"),
 }
 
+_AIR = ("15158005", "Air")
+
 _ABNORMAL = {
     "cyst": ("367643001", "Cyst"),
     "lesion": ("52988006", "Lesion"),
@@ -158,7 +161,7 @@ def segment_terms(label: str) -> Terms | None:
     if name in _SINGLE:
         return _terms(ANATOMICAL_STRUCTURE, _SINGLE[name])
     if name == "air":
-        return _terms(SUBSTANCE, ("15158005", "Air"))
+        return _terms(SUBSTANCE, _AIR)
     for category, table in ((TISSUE, _TISSUES), (MORPHOLOGICALLY_ABNORMAL_STRUCTURE, _ABNORMAL)):
         found = table.get(_OTHER_NAMES.get(name, name))
         if found:
@@ -205,3 +208,36 @@ def _sided(name: str) -> Terms | None:
     if stem in _SINGLE and side is None:
         return _terms(ANATOMICAL_STRUCTURE, _SINGLE[stem])
     return None
+
+
+@dataclass(frozen=True)
+class KnownTerm:
+    """A structure with a code: its label without side, its category and type, and whether there is one on either side."""
+
+    label: str
+    category: Code
+    type: Code
+    is_paired: bool = False
+
+
+def known_terms() -> Iterator[KnownTerm]:
+    """Return every structure that has a code here, each code once.
+
+    >>> [(term.type.meaning, term.is_paired) for term in known_terms() if term.label in ("liver", "lung")]
+    [('Lung', True), ('Liver', False)]
+    """
+    tables: list[tuple[Code, dict[str, tuple[str, str]], bool]] = [
+        (ANATOMICAL_STRUCTURE, _PAIRED, True),
+        (ANATOMICAL_STRUCTURE, {f"rib_{number}": entry for number, entry in _RIBS.items()}, True),
+        (ANATOMICAL_STRUCTURE, _SINGLE, False),
+        (ANATOMICAL_STRUCTURE, {f"vertebrae_{n.upper()}": (code, f"{n.upper()} vertebra") for n, code in _VERTEBRAE.items()}, False),
+        (TISSUE, _TISSUES, False),
+        (SUBSTANCE, {"air": _AIR}, False),
+        (MORPHOLOGICALLY_ABNORMAL_STRUCTURE, _ABNORMAL, False),
+    ]
+    seen: set[str] = set()
+    for category, table, is_paired in tables:
+        for label, (value, meaning) in table.items():
+            if value not in seen:
+                seen.add(value)
+                yield KnownTerm(label, category, Code("SCT", value, meaning), is_paired)

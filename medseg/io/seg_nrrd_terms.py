@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.core.codes import Code
 from medseg.core.errors import SegmentError, UnreadableFileError
 from medseg.core.geometry import Geometry
 from medseg.core.segment import Colour, Segment
 from medseg.core.terminology import described
+from medseg.core.terminology_text import TERMINOLOGY_TAG, terminology_text, with_terminology
 from medseg.io.voxels import count_voxels
 
 OFFSET_KEY = "Segmentation_ReferenceImageExtentOffset"
@@ -27,9 +27,6 @@ LABELMAP, FRACTIONAL = "Binary labelmap", "Fractional labelmap"
 _SEGMENT_KEY = re.compile(r"^Segment(\d+)_(.+)$")
 _REFERENCE_NAME = "Reference image geometry"  # a conversion parameter, name|value|description, each ended by &
 _REFERENCE = re.compile(rf"(?:^|&){_REFERENCE_NAME}\|([^|]*)\|")
-_CATEGORY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
-_REGION_CONTEXT = "Anatomic codes - DICOM master list"
-_RESERVED = re.compile(r"[|~^\r\n]")  # separators of Slicer's tags and terminology strings
 
 Extent = tuple[int, int, int, int, int, int]
 
@@ -69,7 +66,7 @@ def entries_of(keys: Mapping[str, str], layer_count: int, name: str) -> list[Ent
             )
         places[layer, value] = label
         segment = Segment(value, label, colour=_colour(entry.get("Color", entry.get("DefaultColor", ""))))
-        segment = _with_codes(segment, _tags(entry.get("Tags", "")).get("TerminologyEntry", entry.get("TerminologyEntry", "")))
+        segment = with_terminology(segment, _tags(entry.get("Tags", "")).get(TERMINOLOGY_TAG, entry.get(TERMINOLOGY_TAG, "")))
         entries.append(Entry(layer, value, segment, _extent(entry.get("Extent", ""))))
     return entries
 
@@ -92,21 +89,6 @@ def _colour(text: str) -> Colour | None:
 
 def _tags(text: str) -> dict[str, str]:
     return {key: value for key, colon, value in (part.partition(":") for part in text.split("|")) if colon}
-
-
-def _with_codes(segment: Segment, terminology: str) -> Segment:
-    """Take the codes of a string such as `context~category~type~modifier~context~region~modifier`, each `scheme^value^meaning`."""
-    parts = terminology.split("~")
-    if len(parts) < 3:
-        return segment
-    codes = [_code(part) for part in (*parts[1:4], *parts[5:7])] + [None] * 5
-    category, kind, modifier, region, region_modifier = codes[:5]
-    return replace(segment, category=category, type=kind, modifier=modifier, region=region, region_modifier=region_modifier)
-
-
-def _code(text: str) -> Code | None:
-    parts = [part.strip() for part in text.split("^")]
-    return Code(parts[0], parts[1], parts[2]) if len(parts) == 3 and parts[0] and parts[1] else None
 
 
 def reference_grid(parameters: str) -> Geometry | None:
@@ -163,20 +145,6 @@ def header_keys(segments: list[tuple[int, Segment]], geometry: Geometry) -> dict
 
 def _tag_text(segment: Segment) -> str:
     tags = {"Segmentation.Status": "inprogress"}
-    if segment.category is not None and segment.type is not None:
-        tags["TerminologyEntry"] = "~".join(
-            (
-                _CATEGORY_CONTEXT,
-                _code_text(segment.category),
-                _code_text(segment.type),
-                _code_text(segment.modifier),
-                _REGION_CONTEXT,
-                _code_text(segment.region),
-                _code_text(segment.region_modifier),
-            )
-        )
+    if terminology := terminology_text(segment):
+        tags[TERMINOLOGY_TAG] = terminology
     return "".join(f"{key}:{value}|" for key, value in tags.items())
-
-
-def _code_text(code: Code | None) -> str:
-    return "^".join(_RESERVED.sub(" ", part) for part in (code.scheme, code.value, code.meaning)) if code else "^^"

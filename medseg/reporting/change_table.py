@@ -137,4 +137,4 @@ def _cell(value: Any) -> Any:
     """Booleans as true and false; text that a spreadsheet would take for a formula is kept text."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@" else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value

@@ -8,10 +8,11 @@ import pytest
 from medseg.core.codes import ANATOMICAL_STRUCTURE, LEFT, Code
 from medseg.core.errors import OutputVerificationError, SegmentError, UnreadableFileError
 from medseg.core.label_map import LabelMap
+from medseg.core.label_table import COLUMNS, label_table, segments_from_table
 from medseg.core.segment import Segment
 from medseg.io import labels
 from medseg.io.label_xml import segments_from_xml
-from medseg.io.labels import COLUMNS, label_table, label_table_path, read_label_table, segments_from_table, write_label_table
+from medseg.io.labels import label_table_path, read_label_table, write_label_table
 
 
 def test_segments_come_back_equal(organs: LabelMap, tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def test_tables_for_people_and_programs(table):
     lines = change_csv(table).splitlines()
     assert len(lines) == 1 + len(table.rows)
     header = lines[0].split(",")
+    assert "'" not in change_csv(table)  # no cell here begins like a formula; an empty one stays empty
     assert {"percent_change", "percent_change_interval_low", "beyond_measurement_error", "doubling_time_days", "centre_r_mm"} <= set(header)
     assert [line.split(",")[0] for line in responses_csv(table).splitlines()] == ["rule", "RECIST 1.1", "volumetric"]
     assert rich_change(table).row_count == len(table.rows)
