@@ -30,9 +30,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(SLICER_READY): pyproject.toml
+$(SLICER_READY): pyproject.toml constraints-slicer.txt
 	test -x $(SLICER)/bin/python || $(PYTHON) -m venv $(SLICER)
-	$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[slicer-test]'
+	$(SLICER)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-slicer.txt -e '.[slicer-test]'
 	touch $(SLICER_READY)
 
 # One worker a core, a file at a time to each; torch with one thread a worker, else they wait for one another.

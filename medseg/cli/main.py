@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "finetune": ("medseg.cli.finetune:finetune", "Train a model further on a dataset of your own."),
     "methods": ("medseg.cli.catalog:methods", "List the methods, or describe one."),
     "phantom": ("medseg.cli.phantom:phantom", "Make a scan whose volumes are known from formulas."),
+    "bundle": ("medseg.cli.bundle:bundle", "Make a folder of wheels for a machine without a network."),
     "warm": ("medseg.cli.warm:warm", "Compile every kernel once, so that no first call waits."),
 }
 

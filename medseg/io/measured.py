@@ -69,8 +69,13 @@ def measure_file(
         if lonely is None:
             raise
         return _finished(_measured_alone(lonely, err), options)
-    done = _finished(_on_grid(layers, volume, options), options)
+    done = measure_layers(layers, volume, options)
     return done if volume is not None else replace(done, findings=(*done.findings, *frames_left_out(path)))
+
+
+def measure_layers(layers: tuple[LabelMap, ...], volume: Volume | None, options: MeasureOptions) -> Measured:
+    """Measure segments that are in memory, on the grid of the scan, as `measure_file` does those of a file."""
+    return _finished(_on_grid(layers, volume, options), options)
 
 
 def _finished(done: Measured, options: MeasureOptions) -> Measured:

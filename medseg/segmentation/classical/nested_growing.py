@@ -163,7 +163,7 @@ def nested_growing(volume: Volume, params: NestedGrowingParams) -> LabelMap:
     >>> nested_growing(scan, chosen).array.ravel().tolist()
     [1, 1, 1, 0, 0, 0, 0]
     """
-    nested = _nested(volume, params)
+    nested = nested_regions_of(volume, params)
     limits = nested.curve[0]
     if not len(limits):
         raise InputError("nested-growing: no seed lies on a voxel with a finite value between the limits; move the seeds or widen them")
@@ -176,10 +176,11 @@ def nested_growing(volume: Volume, params: NestedGrowingParams) -> LabelMap:
         labels[nested.region(chosen[number - 1]).T] = number
     names = [params.label] if len(chosen) == 1 else [f"{params.label}_{n + 1}" for n in range(len(chosen))]
     segments = [Segment(n + 1, name, algorithm="nested-growing") for n, name in enumerate(names)]
-    return label_map_on(volume, labels, segments, [_told(nested, [float(limit) for limit in chosen], volume.unit)])
+    return label_map_on(volume, labels, segments, [regions_told(nested, [float(limit) for limit in chosen], volume.unit)])
 
 
-def _nested(volume: Volume, params: NestedGrowingParams) -> NestedRegions:
+def nested_regions_of(volume: Volume, params: NestedGrowingParams) -> NestedRegions:
+    """Return all regions of the widening limit around the seeds of these parameters."""
     index = seed_voxels(volume.geometry, params.seeds, params.seed_mask, "nested-growing")
     around = index if params.seed_mask is not None else ball_indices(volume.geometry, index, params.seed_radius_mm)
     centre, _ = typical(volume.array[tuple(around.T)], "nested-growing")
@@ -190,7 +191,8 @@ def _nested(volume: Volume, params: NestedGrowingParams) -> NestedRegions:
     return nested_regions(volume, index, vary=params.vary, centre=centre, within=(lower, upper), connectivity=params.connectivity)
 
 
-def _told(nested: NestedRegions, chosen: list[float], unit: str) -> Finding:
+def regions_told(nested: NestedRegions, chosen: list[float], unit: str) -> Finding:
+    """Return the finding NESTED_REGIONS: the volumes at the chosen limits, and the whole curve."""
     limits, volumes = nested.curve
     at = np.unique(np.linspace(0, len(limits) - 1, min(CURVE_POINTS, len(limits))).astype(int))
     given = [nested.volume_ml(limit) for limit in chosen]
