@@ -65,7 +65,7 @@ def histogram(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int6
     Exact for integers of up to 16 bits: one entry for each value from the least to the greatest, empty ones
     included. Anything else (32-bit integers, floats): 65,536 equal bins over the finite range, each given by its
     middle; NaN and infinite voxels are left out. Both arrays are empty where no voxel is finite; a constant image
-    gives one entry.
+    gives one entry. Memory: 8 bytes for each value or bin, for each of 16 slabs.
 
     >>> values, counts = histogram(np.array([[[3, 3, 5]]], np.int16))
     >>> values.tolist(), counts.tolist()

@@ -37,7 +37,7 @@ STATED = {
     "gradient_magnitude": 4,
     "flood": 1,
     "graph_regions": 4 + 8 + 12,
-    "histogram": 0,
+    "histogram": 16 * 65_536 * 8 / EDGE**3,  # tables of counts, whatever the size of the scan
     "threshold": 1,
     "hysteresis": 1 + 1,
     "join_levels": 13 + 4,

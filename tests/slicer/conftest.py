@@ -104,11 +104,13 @@ if STAND_INS is not None:
         _clean()
         _errors.failures.take()
         hook, sys.excepthook = sys.excepthook, _errors._unhandled
+        finders, package = list(sys.meta_path), _medseg_modules()
         yield _errors.failures
         sys.excepthook = hook
         while _hosts:
             _hosts.pop().close()
         _unload_all()
+        _restore_medseg(finders, package)
         gc.collect()
         _clean()
         problems = _errors.failures.take()
@@ -133,6 +135,17 @@ if STAND_INS is not None:
         STAND_INS.app._testing = False
         _dialogs.dialogs.clear()
         _packages.packaging.clear()
+
+    def _medseg_modules() -> dict[str, Any]:
+        return {name: module for name, module in sys.modules.items() if name == "medseg" or name.startswith("medseg.")}
+
+    def _restore_medseg(finders: list[Any], package: dict[str, Any]) -> None:
+        """A test of the installation forgets medseg; a second copy of its classes would not equal those of the test files."""
+        sys.meta_path[:] = finders
+        if any(sys.modules.get(name) is not module for name, module in package.items()):
+            for name in _medseg_modules():
+                del sys.modules[name]
+            sys.modules.update(package)
 
     def _unload_all() -> None:
         STAND_INS.app.aboutToQuit.emit()  # each test ends as the application does
@@ -195,6 +208,52 @@ if STAND_INS is not None:
         """A worker process that follows the test's script: .answer(do, *steps), .result(do, ...), .refuse(do, sentence),
         .never_ready(); .command and .factory start it, .jobs is what arrived."""
         return FakeWorker(tmp_path)
+
+    @pytest.fixture(scope="session")
+    def opengl() -> None:
+        """Skips where nothing can be drawn."""
+        from standins.pictures import why_not
+
+        reason = why_not()
+        if reason:
+            pytest.skip(reason)
+
+    @pytest.fixture
+    def slice_picture(opengl: None) -> Callable[..., Any]:
+        """slice_picture(volume, ras, view="Red", size=(400, 400)) → pixels as Slicer draws them, and pixel → RAS."""
+        from standins import pictures
+
+        def draw(*arguments: Any, **options: Any) -> Any:
+            drawn = pictures.slice_picture(STAND_INS.core, *arguments, **options)
+            _forget_missing_display()
+            return drawn
+
+        return draw
+
+    @pytest.fixture
+    def solid_picture(opengl: None) -> Callable[..., Any]:
+        """solid_picture(segmentation, size=(400, 400)) → pixels of its surfaces in Slicer's 3D view, from the front."""
+        from standins import pictures
+
+        def draw(*arguments: Any, **options: Any) -> Any:
+            drawn = pictures.solid_picture(STAND_INS.core, *arguments, **options)
+            _forget_missing_display()
+            return drawn
+
+        return draw
+
+    def _forget_missing_display() -> None:
+        """VTK looks for an X server before it takes EGL or OSMesa, and warns that there is none."""
+        for sentence in _errors.failures.take():
+            if "bad X server connection" not in sentence:
+                _errors.failures.add(sentence)
+
+    @pytest.fixture(scope="session")
+    def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The folder for pictures to look at: MEDSEG_TEST_PICTURES, or a temporary one."""
+        folder = Path(os.environ.get("MEDSEG_TEST_PICTURES") or tmp_path_factory.mktemp("pictures"))
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     @pytest.fixture
     def wait_until() -> Callable[..., None]:

@@ -140,8 +140,14 @@ def test_a_signal_may_go_to_a_slot_by_name():
 
 
 def test_ui_file_is_loaded_with_its_connections(ui_file, scene):
-    chain = "<connection><sender>Panel</sender><signal>mrmlSceneChanged(vtkMRMLScene*)</signal><receiver>part</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot></connection>"
-    settings = '<property name="noneEnabled"><bool>true</bool></property><property name="SlicerParameterName" stdset="0"><string>scan</string></property>'
+    chain = (
+        "<connection><sender>Panel</sender><signal>mrmlSceneChanged(vtkMRMLScene*)</signal>"
+        "<receiver>part</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot></connection>"
+    )
+    settings = (
+        '<property name="noneEnabled"><bool>true</bool></property>'
+        '<property name="SlicerParameterName" stdset="0"><string>scan</string></property>'
+    )
     widget = slicer.util.loadUI(ui_file("qMRMLNodeComboBox", settings, chain))
     ui = slicer.util.childWidgetVariables(widget)
     assert ui.part.noneEnabled
@@ -203,7 +209,9 @@ def test_range_keeps_its_two_ends_in_order():
     assert seen[-1] == (-100.0, 300.0)
 
 
-@pytest.mark.parametrize(("kind", "name"), [("ctkDoubleSlider", "decimals"), ("ctkDoubleRangeSlider", "suffix"), ("ctkDoubleSpinBox", "pageStep")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [("ctkDoubleSlider", "decimals"), ("ctkDoubleRangeSlider", "suffix"), ("ctkDoubleSpinBox", "pageStep")]
+)
 def test_ctk_widgets_have_no_property_that_ctk_lacks(kind, name):
     with pytest.raises(AttributeError):
         setattr(getattr(ctk, kind)(), name, 1)

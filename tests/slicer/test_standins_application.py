@@ -11,7 +11,7 @@ import slicer
 import slicer.util
 import vtk
 
-MODULE = '''
+MODULE = """
 import slicer
 from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import *
@@ -36,7 +36,7 @@ class SmallWidget(ScriptedLoadableModuleWidget):
 
 class SmallLogic(ScriptedLoadableModuleLogic):
     pass
-'''
+"""
 
 
 @pytest.fixture

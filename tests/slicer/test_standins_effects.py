@@ -13,7 +13,7 @@ import slicer.util
 import vtk
 
 PACKAGE = "SegmentEditorProbeLib"
-EFFECT = '''
+EFFECT = """
 import qt, slicer, vtk
 from SegmentEditorEffects import *
 from vtk.util.numpy_support import vtk_to_numpy
@@ -79,7 +79,7 @@ class {name}Effect(AbstractScriptedSegmentEditorEffect):
         labelmap.Modified()
         self.scriptedEffect.saveStateForUndo()
         self.scriptedEffect.modifySelectedSegmentByLabelmap(labelmap, slicer.qSlicerSegmentEditorAbstractEffect.ModificationModeAdd, *rest)
-'''
+"""
 
 
 @pytest.fixture
@@ -204,9 +204,7 @@ def test_a_moved_scan_is_clicked_where_it_is(editor, scene):
     ras = place(editor, 32, 24, 10)
     view = slicer.app.layoutManager().sliceWidget("Red")
     editor.send("press", (ras[0] + 40, ras[1], ras[2]))
-    found = effect.xyToIjk(
-        view.sliceView().interactor().GetEventPosition(), view, effect.scriptedEffect.sourceVolumeImageData(), transform
-    )
+    found = effect.xyToIjk(view.sliceView().interactor().GetEventPosition(), view, effect.scriptedEffect.sourceVolumeImageData(), transform)
     assert found == [32, 24, 10]
 
 

@@ -162,7 +162,7 @@ class Installation:
         return [
             *make,
             Step(_("Install medseg and its packages"), (*pip, *wanted), environment),
-            Step(_("Prepare the methods, once"), (inside, "-m", "medseg", "warm", "--quiet"), environment),
+            Step(_("Prepare the methods, once (some minutes)"), (inside, "-m", "medseg", "warm", "--quiet"), environment),
             Step(_("Check that it runs"), (inside, "-c", _WRITE_MARKER, os.path.join(self.folder, MARKER)), environment),
         ]
 

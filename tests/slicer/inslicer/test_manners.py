@@ -26,8 +26,8 @@ def test_properties_are_attributes():
 def test_slots_get_as_many_arguments_as_they_take():
     box, seen = qt.QCheckBox(), []
     box.connect("toggled(bool)", lambda: seen.append("none"))
-    box.connect("toggled(bool)", lambda on: seen.append(on))
-    box.toggled.connect(lambda on: seen.append(on))
+    box.connect("toggled(bool)", seen.append)
+    box.toggled.connect(seen.append)
     box.click()
     assert sorted(map(str, seen)) == ["True", "True", "none"]
 
@@ -51,7 +51,7 @@ def test_connections_hold_their_receiver():
 def test_slider_is_bounded_and_tells_once():
     slider, seen = ctk.ctkSliderWidget(), []
     slider.maximum = 20
-    slider.connect("valueChanged(double)", lambda value: seen.append(value))
+    slider.connect("valueChanged(double)", seen.append)
     slider.value = 5
     slider.value = 5
     slider.value = 50
@@ -60,7 +60,7 @@ def test_slider_is_bounded_and_tells_once():
 
 def test_collapsible_button_is_checked_when_open():
     button, seen = ctk.ctkCollapsibleButton(), []
-    button.connect("contentsCollapsed(bool)", lambda folded: seen.append(folded))
+    button.connect("contentsCollapsed(bool)", seen.append)
     button.collapsed = True
     assert (button.checked, seen) == (False, [True])
 

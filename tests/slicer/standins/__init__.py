@@ -3,6 +3,8 @@ scripted modules, parameter nodes and the host of Segment Editor effects. Writte
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ def install() -> StandIns:
     from standins import scene, terminologies
 
     folder = Path(tempfile.mkdtemp(prefix="slicer-stand-in-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     terminologies.write(folder / "terminologies")
     core = scene.install(folder / "terminologies")
     from standins import application, effect_host, parameter_node, scripted_module, widgets_mrml

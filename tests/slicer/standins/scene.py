@@ -123,9 +123,18 @@ class Core:
             self.application_logic.SetModuleLogic(name, logic)
             yield name, logic
 
+    def _restore_singletons(self) -> None:
+        for kind in ("vtkMRMLInteractionNode", "vtkMRMLSelectionNode", "vtkMRMLCrosshairNode"):
+            if self.scene.GetSingletonNode("Singleton" if kind != "vtkMRMLCrosshairNode" else "default", kind) is None:
+                node = self.scene.CreateNodeByClass(kind)
+                node.UnRegister(None)
+                node.SetSingletonTag("Singleton" if kind != "vtkMRMLCrosshairNode" else "default")
+                self.scene.AddNode(node)
+
     def clear(self) -> None:
         """An empty scene as after starting: closes it, then takes away the singletons that closing keeps."""
         self.scene.Clear(0)
+        self._restore_singletons()
         for kind in ("vtkMRMLScriptedModuleNode", "vtkMRMLSegmentEditorNode"):
             while self.scene.GetNumberOfNodesByClass(kind):
                 self.scene.RemoveNode(self.scene.GetNthNodeByClass(0, kind))

@@ -59,21 +59,27 @@ class qMRMLSliceWidget(qMRMLWidget):
 
     def __init__(self, name: str, core: Core) -> None:
         super().__init__(None)
-        self._name, self._core = name, core
+        self._core = core
         self._view = qMRMLSliceView(self)
         self._logic = slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLApplicationLogic(core.application_logic)
         self._logic.SetMRMLScene(core.scene)
         core.application_logic.GetSliceLogics().AddItem(self._logic)
-        self.restore()
-
-    def restore(self) -> None:
-        """Makes the view's node where the scene lacks it, with a field of view of 400 x 400 mm."""
-        node = self._logic.AddSliceNode(self._name)
-        node.SetOrientation(ORIENTATIONS[self._name])
+        node = self._logic.AddSliceNode(name)  # with a field of view of 400 x 400 mm
+        node.SetOrientation(ORIENTATIONS[name])
         node.SetDimensions(SIZE_PX, SIZE_PX, 1)
         node.SetFieldOfView(SIZE_PX, SIZE_PX, 1)
         node.UpdateMatrices()
+
+    def let_go(self) -> None:
+        """Ends the view with its nodes."""
+        self._core.application_logic.GetSliceLogics().RemoveItem(self._logic)
+        nodes = (self._logic.GetSliceNode(), self._logic.GetSliceCompositeNode(), self._logic.GetSliceDisplayNode())
+        self._logic.SetMRMLScene(None)
+        for node in nodes:
+            if node is not None and node.GetScene() is not None:
+                node.GetScene().RemoveNode(node)
+        self.deleteLater()
 
     def sliceView(self) -> qMRMLSliceView:
         return self._view
@@ -109,9 +115,10 @@ class qSlicerLayoutManager(QtCore.QObject):
         return self._slices[name]
 
     def restore(self) -> None:
-        """After an emptied scene: the views' nodes again."""
+        """After an emptied scene: views are made anew when they are asked for."""
         for widget in self._slices.values():
-            widget.restore()
+            widget.let_go()
+        self._slices.clear()
 
     threeDViewCount = QtCore.Property(int, lambda self: 0)
 
