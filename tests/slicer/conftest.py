@@ -4,6 +4,7 @@ itself (SlicerPythonTestRunner) the same files use what is really there; anywher
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import importlib.util
 import os
 import sys
@@ -25,6 +26,9 @@ def _absence() -> str:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         return f"needs the environment of the Slicer tests ({', '.join(missing)} not installed): make test-slicer"
+    version = tuple(int(part) for part in importlib.metadata.version("PySide6_Essentials").split(".")[:2])
+    if version >= (6, 12) and sys.version_info < (3, 12):
+        return "PySide6 6.12 and later lose references of None on Python before 3.12 and abort: install with constraints-slicer.txt"
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     try:
         importlib.import_module("PySide6.QtWidgets")

@@ -33,7 +33,19 @@ CASES = {
     "dialog": ("qt.QMessageBox.warning(None, 'title', 'a question')", "a dialog nobody expected was opened"),
     "error_dialog": ("slicer.util.errorDisplay('a message')", "a dialog nobody expected was opened"),
 }
-HEAD = "import sys, pytest, qt, slicer, slicer.util, vtk\nkept = []\n"
+HEAD = "import sys, pytest, qt, slicer, slicer.util, vtk, medseg.core.segment as segments\nkept = []\n"
+CLEAN = """
+def test_clean(scene):
+    qt.QPushButton().click()
+
+def test_forgets_medseg(scene):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "medseg"]:
+        del sys.modules[name]
+
+def test_has_the_same_medseg(scene):
+    from medseg.core.segment import Segment
+    assert Segment is segments.Segment
+"""
 
 
 def run(arguments, **environment):
@@ -47,7 +59,7 @@ def outcomes(tmp_path_factory):
     """All cases run once in a pytest of their own, with this folder's conftest as a plug-in: test → what its teardown said."""
     folder = tmp_path_factory.mktemp("strict")
     tests = [f"def test_{name}(scene, wait_until, failures):\n    {code}\n\n" for name, (code, _) in CASES.items()]
-    tests.append("def test_clean(scene, wait_until, failures):\n    qt.QPushButton().click()\n")
+    tests.append(CLEAN)
     (folder / "test_cases.py").write_text(HEAD + "\n".join(tests), encoding="utf-8")
     report = folder / "report.xml"
     output = run(["-p", "conftest", f"--junitxml={report}", "-c", os.devnull, "--rootdir", str(folder), str(folder / "test_cases.py")])
@@ -65,8 +77,9 @@ def test_what_happens_unseen_fails_the_test(outcomes, case):
     assert CASES[case][1] in kinds[0][1]
 
 
-def test_a_clean_test_after_all_of_them_passes(outcomes):
-    assert outcomes["test_clean"] == []
+@pytest.mark.parametrize("name", ["clean", "forgets_medseg", "has_the_same_medseg"])
+def test_a_clean_test_after_all_of_them_passes(outcomes, name):
+    assert outcomes[f"test_{name}"] == []
 
 
 def test_the_folder_is_skipped_with_a_reason_where_slicer_core_is_absent(tmp_path):
