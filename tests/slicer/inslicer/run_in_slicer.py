@@ -3,11 +3,12 @@
 Slicer --testing --additional-module-paths slicer_extension/MedSeg slicer_extension/SegmentEditorMedSeg \\
        --python-script tests/slicer/inslicer/run_in_slicer.py
 
-pytest is needed in Slicer's Python once: PythonSlicer -m pip install pytest. The exit code is pytest's."""
+pytest is needed in Slicer's Python once: PythonSlicer -m pip install pytest; and medseg by the panel's Light or Full, for the
+effects. The exit code is pytest's."""
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,10 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> int:
     """Runs pytest on this folder and gives its exit code."""
-    return int(pytest.main(["--import-mode=importlib", "-p", "no:cacheprovider", "-v", str(HERE)]))
+    # without the project's own settings and fixtures: they need packages that Slicer lacks
+    alone = ["-c", os.devnull, "--rootdir", str(HERE.parents[2]), "--confcutdir", str(HERE.parent), "--import-mode=importlib"]
+    return int(pytest.main([*alone, "-p", "no:cacheprovider", "-v", str(HERE)]))
 
 
 if __name__ == "__main__":
-    code = main()
-    slicer.util.exit(code)
-    sys.exit(code)
+    slicer.util.exit(main())
