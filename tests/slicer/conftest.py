@@ -34,7 +34,8 @@ def _absence() -> str:
         importlib.import_module("PySide6.QtWidgets")
     except ImportError as error:
         return (
-            f"Qt cannot be loaded ({error}): on Debian and Ubuntu apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0"
+            f"Qt cannot be loaded ({error}): on Debian and Ubuntu "
+            "apt-get install libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1 libglib2.0-0"
         )
     return ""
 
