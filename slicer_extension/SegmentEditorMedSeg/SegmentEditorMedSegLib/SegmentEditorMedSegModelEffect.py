@@ -71,7 +71,7 @@ class SegmentEditorMedSegModelEffect(MedSegEffect):
         self.modelBox = qt.QComboBox()
         self.modelBox.setObjectName("MedSegModelName")
         self.modelBox.setEditable(True)
-        self.modelBox.setToolTip(_("An installed model. Models are added in the module MedSeg."))
+        self.modelBox.setToolTip(_("An installed model. `medseg models add` on the command line adds one."))
         self.scriptedEffect.addLabeledOptionsWidget(_("Model:"), self.modelBox)
         self.regionBox = slicer.qMRMLNodeComboBox()
         self.regionBox.setObjectName("MedSegRegion")
