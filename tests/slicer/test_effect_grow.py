@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from effect_scene import BALL_INDEX, Scene, ball_scene, end_session, load_effects, segment_mask, world_matrix
+from mrml_nodes import affine_of, empty_segmentation, volume_node
 from scipy import ndimage
 
 import medseg
@@ -157,3 +158,23 @@ def test_the_reach_covers_a_small_scan_whole(editor: Any) -> None:
     effect = editor(ball_scene()).activate(NAME)
     effect.clicked(ball_scene().centre_mm)
     assert effect._box is None
+
+
+def test_what_lies_outside_the_segmentations_grid_is_said_at_each_limit_once(editor: Any) -> None:
+    """The segmentation's grid ends within the ball: the slider says how much of each region is left out."""
+    scene = ball_scene()
+    narrow = empty_segmentation(volume_node(scene.image[:, :20], affine_of("lps")))
+    ids = (narrow.GetSegmentation().AddEmptySegment("target", "target"),)
+    effect = editor(Scene(scene.volume, narrow, ids, scene.image, scene.ball)).activate(NAME)
+    effect.rows.widgets["Guard"].checked = False
+    effect.clicked(scene.centre_mm)
+    said = []
+    for limit in (60, 20):
+        effect.slider.value = limit
+        assert effect.message.text.count("outside the segmentation's grid") == 1, effect.message.text
+        said.append(effect.message.text)
+    assert said[0] != said[1] or effect.nested.number(60) == effect.nested.number(20)
+    assert effect._nestedGrid.findings == [one for one in effect._nestedGrid.findings if "grid" not in one["message"]]
+    effect.slider.value = effect.slider.minimum
+    inside = effect.nested.mask(effect._number)
+    assert inside.any()

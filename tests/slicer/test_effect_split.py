@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import slicer
 from effect_scene import Scene, ball_scene, end_session, load_effects, segment_ids, segment_mask, world_matrix
-from mrml_nodes import DIRECTIONS
+from mrml_nodes import DIRECTIONS, affine_of, volume_node
 from test_effect_worker import two_balls
 
 import medseg
@@ -159,3 +159,31 @@ def test_a_click_beside_the_segment_is_said(editor: Any) -> None:
     effect.clicked(scene.world((40, 35, 1)), isMore=True)
     assert "Click 2" in effect.message.text
     assert np.array_equal(scene.mask(), mask)
+
+
+@pytest.mark.parametrize("by", [1, 2], ids=["edges", "clicks"])
+def test_what_lies_outside_the_scan_is_said(by: int, editor: Any) -> None:
+    """A source volume that ends within the segment: the rest is left out, and not in silence."""
+    scene, mask = drawn()
+    cut = volume_node(scene.image[:, :28], affine_of("lps"))
+    lost = int(mask[:, 28:].sum())
+    assert lost
+    host = editor(Scene(cut, scene.segmentation, scene.ids, scene.image, scene.ball))
+    effect = host.activate(NAME)
+    effect.rows.widgets["By"].currentIndex = by
+    if by == 2:
+        effect.clicked(scene.world((14, 10, 10)))
+        effect.clicked(scene.world((14, 24, 10)), isMore=True)
+    effect.previewButton.click()
+    assert f"{lost:,} voxels of 'target'" in effect.message.text
+    assert "outside the scan" in effect.message.text
+    assert effect.message.text.count("outside the scan") == 1
+
+
+def test_a_segment_that_lies_wholly_outside_the_scan_is_not_called_empty(editor: Any) -> None:
+    scene, _mask = drawn()
+    cut = volume_node(scene.image[:, :4], affine_of("lps"))
+    effect = editor(Scene(cut, scene.segmentation, scene.ids, scene.image, scene.ball)).activate(NAME)
+    effect.rows.widgets["By"].currentIndex = 1
+    effect.previewButton.click()
+    assert "lies outside the scan" in effect.message.text

@@ -33,9 +33,21 @@ class HandoverFolder:
         return os.path.join(self.path, f"{stem}-{self._number}{suffix}")
 
     def newFolder(self, stem):
-        """Return a new folder inside, for what one job writes."""
+        """Return a new folder inside, for what one job writes; raises JobError where none can be made."""
+        from MedSegLib.session import JobError
+
         path = self.newName(stem, "")
-        os.makedirs(path)
+        try:
+            os.makedirs(path)
+        except OSError as err:
+            raise JobError(
+                _(
+                    "No folder can be made in Slicer's temporary folder: its disk is full, or it cannot be written. "
+                    "Free some space, or choose another folder in Edit / Application Settings / Modules."
+                ),
+                "DiskFull",
+                5,
+            ) from err
         return path
 
     def scanFile(self, key, array):
@@ -50,25 +62,30 @@ class HandoverFolder:
 
     def save(self, stem, array):
         """Write an array as .npy and return its path; raises JobError where it does not fit."""
-        import numpy as np
-
+        from medseg.core.errors import OutputError
+        from medseg.slicer_bridge.array_files import write_array
         from MedSegLib.session import JobError
 
         path = self.newName(stem)
         try:
-            np.save(path, array)
-        except OSError as err:
+            write_array(path, array)
+        except (OSError, OutputError) as err:
             _removed(path)
-            free = shutil.disk_usage(self.path).free / 1e6
             raise JobError(
                 _(
                     "The scan does not fit on the disk of Slicer's temporary folder: {0:.0f} MB are needed, {1:.0f} MB are free. "
                     "Remove files there, or choose another folder in Edit / Application Settings / Modules."
-                ).format(array.nbytes / 1e6, free),
+                ).format(array.nbytes / 1e6, self._freeMb()),
                 "DiskFull",
                 5,
             ) from err
         return path
+
+    def _freeMb(self):
+        try:
+            return shutil.disk_usage(self.path).free / 1e6
+        except OSError:  # the folder itself is gone
+            return 0.0
 
     def done(self, folder):
         """Remove what a job has written, once it is in the scene."""

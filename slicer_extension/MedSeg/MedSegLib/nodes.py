@@ -135,9 +135,10 @@ def _dicomModality(volumeNode):
 # Segments to the worker
 
 
-def labelsRef(segmentationNode, segmentIDs=None, volumeNode=None):
+def labelsRef(segmentationNode, segmentIDs=None, volumeNode=None, onFinding=None):
     """Return segments as the worker takes them: cropped, in the voxels of `volumeNode`, in as few layers as overlaps need.
 
+    `onFinding` is called with each finding as a dictionary, such as voxels that lie outside the scan and are left out.
     Raises JobError where there are no segments, and where they are not on the grid of the scan.
     """
     from medseg.core.errors import MedsegError
@@ -153,6 +154,8 @@ def labelsRef(segmentationNode, segmentIDs=None, volumeNode=None):
         maps = label_map_of([bridgeSegment(segmentationNode, one) for one in ids], geometry_of(shape, matrix, parent))
     except MedsegError as err:
         raise JobError(str(err), type(err).__name__, err.exit_code) from err
+    for finding in maps[0].findings if onFinding is not None else ():  # each layer has those of all
+        onFinding(finding.to_dict())
     layers = []
     for labelMap in maps:
         array, extent = cropped(labelMap)

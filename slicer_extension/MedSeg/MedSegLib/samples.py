@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import logging
 import os
 
 import slicer
@@ -16,18 +17,22 @@ TITLE = "MedSeg CT torso phantom"
 
 
 def register(iconFolder):
-    """Register the sample with the Sample Data module; called when Slicer has started."""
+    """Register the sample with the Sample Data module; called when Slicer has started, which nothing here may stop."""
     try:
         import SampleData
     except ImportError:  # a Slicer without that module
         return
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="MedSeg",
-        sampleName=NAME,
-        thumbnailFileName=os.path.join(iconFolder, "MedSegSample.png"),
-        nodeNames=TITLE,
-        customDownloader=_loadFor,
-    )
+    try:
+        SampleData.SampleDataLogic.registerCustomSampleDataSource(
+            category="MedSeg",
+            sampleName=NAME,
+            uris="",  # nothing is downloaded; without a text here Slicer takes no length of it and fails
+            thumbnailFileName=os.path.join(iconFolder, "MedSegSample.png"),
+            nodeNames=TITLE,
+            customDownloader=_loadFor,
+        )
+    except (TypeError, ValueError, AttributeError):  # a Slicer that wants it said otherwise
+        logging.warning("The sample of MedSeg could not be added to the module Sample Data; the button Sample loads it all the same.")
 
 
 def _loadFor(source):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import ctk
 import numpy as np
 import qt
@@ -215,10 +217,12 @@ class SegmentEditorMedSegGrowEffect(MedSegEffect):
         """Show the region at the limit of that number."""
         self._number = number
         part = effect_grid.MaskPart(self.nested.mask(number), self.nested.extent)
-        image = self.placed(part, self._nestedGrid)
+        grid = dataclasses.replace(self._nestedGrid, findings=[])  # those of this limit alone
+        image = self.placed(part, grid)
         self.preview.show([PreviewPart(image, self.selectedName(), self.selectedColour())])
         self.volumeLabel.setText(_("{0:.4g} ml").format(self.nested.volumeMl(number)))
-        self.say(self.reachSentence(part.extent if number >= self.nested.cutFrom(self._box, self.size()) else effect_grid.EMPTY_EXTENT))
+        reached = part.extent if number >= self.nested.cutFrom(self._box, self.size()) else effect_grid.EMPTY_EXTENT
+        self.say(" ".join(text for text in (self.reachSentence(reached), *tellings(grid)) if text))
         self.updateButtons()
 
     def guard(self, appliesAfter=False):

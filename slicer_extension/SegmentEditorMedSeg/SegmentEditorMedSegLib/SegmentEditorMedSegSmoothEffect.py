@@ -75,7 +75,8 @@ class SegmentEditorMedSegSmoothEffect(MedSegEffect):
         parameters = {"sigma_mm": self.rows.value("SigmaMm")}
         if isAll:
             parameters["outline"] = "kept" if self.rows.value("KeepOutline") else "smoothed"
-        return Work("joint-smooth" if isAll else "smooth", parameters, labels=labels, isQuick=effect_segments.isSmall(labels, QUICK_VOXELS))
+        isQuick, found = effect_segments.isSmall(labels, QUICK_VOXELS), effect_segments.findingsOf(labels)
+        return Work("joint-smooth" if isAll else "smooth", parameters, labels=labels, isQuick=isQuick, findings=found)
 
     def parts(self, outcome):
         segmentation = self.segmentationNode().GetSegmentation()

@@ -111,14 +111,15 @@ class SegmentEditorMedSegSplitEffect(MedSegEffect):
         if by == "waists":
             labels = effect_segments.labelsOnSegmentation(self.segmentationNode(), [self.segmentId()], self.reference())
             parameters = {"least_waist_mm": self.rows.value("LeastWaistMm"), "keep_at_least_mm3": self.rows.value("KeepAtLeastMm3")}
-            return Work("instances", parameters, labels=labels, isQuick=effect_segments.isSmall(labels, QUICK_VOXELS))
+            isQuick = effect_segments.isSmall(labels, QUICK_VOXELS)
+            return Work("instances", parameters, labels=labels, isQuick=isQuick, findings=effect_segments.findingsOf(labels))
         labels = effect_segments.labelsOnScan(self.segmentationNode(), [self.segmentId()], self.volumeNode())
-        isQuick = labels.array.size <= QUICK_VOXELS
+        common = {"isQuick": labels.array.size <= QUICK_VOXELS, "findings": effect_segments.findingsOf(labels)}
         if by == "edges":
             parameters = {"relief": "gradient", "sigma_mm": self.rows.value("SigmaMm")}
-            return Work("auto-watershed", parameters, self.volumeNode(), labelParameters={"mask": labels}, isQuick=isQuick)
+            return Work("auto-watershed", parameters, self.volumeNode(), labelParameters={"mask": labels}, **common)
         parameters = {"seeds": self.clicks.points(), "sigma_mm": self.rows.value("SigmaMm")}
-        return Work("watershed", parameters, self.volumeNode(), scanPart=self._insideOf(labels), isQuick=isQuick)
+        return Work("watershed", parameters, self.volumeNode(), scanPart=self._insideOf(labels), **common)
 
     def _insideOf(self, labels):
         """The scan around the segment, without values outside it: there nothing is flooded."""

@@ -28,6 +28,7 @@ class Work:
 
     `volumeNode` is the scan. `labels` is the label map that a postprocess method changes, `labelParameters` are parameters
     that are label maps, `scanPart` is (voxels (k,j,i), matrix to the world) in place of the whole scan, `region` a box of it.
+    `findings` are known before it runs, and are told with what it finds.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Work:
     region: tuple[int, ...] | None = None
     isNested: bool = False
     isQuick: bool = False
+    findings: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,13 +89,19 @@ def start(
 
     Quick work in Slicer's own process is over when this returns.
     """
+
+    def done(outcome: Outcome) -> None:
+        told = [one["message"] for one in outcome.findings]
+        outcome.findings[:0] = [one for one in work.findings if one["message"] not in told]
+        onDone(outcome)
+
     if work.isQuick and canRunInProcess():
-        return _runHere(work, onDone, onError)
+        return _runHere(work, done, onError)
     try:
-        return _runInWorker(work, onDone, onError, onProgress)
+        return _runInWorker(work, done, onError, onProgress)
     except JobError as err:
         if err.kind == "NotInstalled" and canRunInProcess() and work.method != "model":
-            return _runHere(work, onDone, onError)
+            return _runHere(work, done, onError)
         onError(str(err), err.kind)
         return _over()
 

@@ -46,9 +46,16 @@ def _labels(segmentationNode, segmentIds, shape, matrix):
             "Overlap",
             3,
         )
+    if not layers[0].array.any() and layers[0].findings:
+        raise JobError(_("The segment lies outside the scan: choose the scan it was drawn on as source volume."), "Outside", 3)
     if not layers[0].array.any():
         raise JobError(_("The segment is empty: draw something first."), "Empty", 3)
     return layers[0]
+
+
+def findingsOf(labels):
+    """Return what was found while segments became a label map, as dictionaries: voxels outside the scan are left out."""
+    return tuple(finding.to_dict() for finding in labels.findings)
 
 
 def isSmall(labels, mostVoxels):

@@ -44,12 +44,13 @@ def install() -> StandIns:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     terminologies.write(folder / "terminologies")
     core = scene.install(folder / "terminologies")
-    from standins import application, effect_host, parameter_node, scripted_module, widgets_mrml
+    from standins import application, effect_host, parameter_node, sample_data, scripted_module, widgets_mrml
 
     widgets_mrml.install()
     scripted_module.install()
     app = application.install(core, folder)
     parameter_node.install()
+    sample_data.install()
     effect_host.install()
     qt_module.CUSTOM_WIDGETS.update(ctk_module.WIDGETS, **widgets_mrml.WIDGETS)
     _installed.append(StandIns(core, app, folder))

@@ -190,6 +190,7 @@ class qSlicerModuleManager(QtCore.QObject):
         for name in (module.name.lower(), f"{module.name}Instance", f"{module.name}Widget"):
             vars(slicer.modules).pop(name, None)
         self._known.pop(module.name, None)
+        slicer.modules.sampleDataSources.clear()
         widget, module._widget = module._widget, None
         if widget is not None:
             widget.deleteLater()
