@@ -57,7 +57,7 @@ ROWS: list[tuple[str, str, str, str, list[tuple[str, float | None]]]] = [
         [("SimpleITK", 8), ("scipy watershed_ift", 8), ("scikit-image", 50)],
     ),
     ("marker watershed", "watershed", "watershed 512x512x300", "", [("SimpleITK", 8)]),
-    ("Otsu and mask", "thresholds", "Otsu and mask", "medseg", [("SimpleITK, 1024 bins", 15), ("scikit-image", 15)]),
+    ("Otsu and mask", "thresholds", "Otsu and mask", "medseg", [("SimpleITK, 256 bins", 15), ("scikit-image", 15)]),
     (
         "multi-Otsu and labels",
         "thresholds",

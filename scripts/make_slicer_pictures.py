@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ("ready", "result", "running")  # the pictures of the README of the extension
-WIDTH = 480
+WIDTH = 580
 
 
 class Photographer:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
 
 DESCRIPTION: dict[str, Any] = {
     "methods": [
@@ -331,3 +333,38 @@ def segmented(volume: Any) -> Any:
     node = nodes.newSegmentation(volume, "ball")
     nodes.importLabels(ref, node, volume)
     return node
+
+
+def sequence(frames: int) -> Any:
+    """A volume that shows the frames of a sequence, and its browser."""
+    scene = slicer.mrmlScene
+    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    scans = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "frames")
+    scans.SetIndexName("time")
+    scans.SetIndexUnit("s")
+    for n in range(frames):
+        node = slicer.vtkMRMLScalarVolumeNode()
+        array = np.zeros((6, 8, 10), np.int16)
+        array[1:3, 2:4, 1 : 3 + n] = 100
+        slicer.util.updateVolumeFromArray(node, array)
+        scans.SetDataNodeAtValue(node, str(n * 10))
+    browser.AddSynchronizedSequenceNode(scans)
+    logic = slicer.modules.sequences.logic()
+    logic.UpdateProxyNodesFromSequences(browser)
+    return browser.GetProxyNode(scans), browser
+
+
+def reaching_out(volume: Any) -> Any:
+    """A segmentation with a few voxels beyond the edge of its scan."""
+    mine = segmented(volume)
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    image = mine.GetSegmentation().GetSegment("ball").GetRepresentation(name)
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    whole = slicer.util.arrayFromVTKMatrix(matrix)
+    whole[:3, 3] -= 5 * whole[:3, 0]  # five voxels along i
+    image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(whole))
+    array = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    array[5, 5, :8] = 1
+    vtk_to_numpy(image.GetPointData().GetScalars())[:] = array.reshape(-1)
+    return mine

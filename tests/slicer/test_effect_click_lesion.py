@@ -158,3 +158,33 @@ def test_what_was_found_is_told_with_its_volume(editor: Any) -> None:
     effect.clicked(scene.centre_mm)
     assert " ml" in effect.message.text
     assert "lies under the click" in effect.message.text
+
+
+def test_the_last_click_can_be_taken_back_on_whichever_side_it_was(editor: Any) -> None:
+    scene = ball_scene()
+    effect = editor(scene).activate(NAME)
+    assert not effect.undoClickButton.enabled
+    inside, beside = scene.centre_mm, scene.world((21, 24, 10))
+    effect.clicked(inside)
+    first = effect.message.text
+    effect.clicked(beside, isMore=True)
+    effect.clicked(scene.world((21, 33, 10)), isOutside=True)
+    assert len(effect.clicks.points("MedSegOutside")) == 1
+    effect.undoClickButton.click()
+    assert effect.clicks.points("MedSegOutside") == []
+    assert effect.clicks.points() == [[round(value, 4) for value in point] for point in (inside, beside)]
+    effect.undoClickButton.click()
+    assert len(effect.clicks.points()) == 1
+    assert effect.preview.isShown
+    assert effect.message.text == first
+    effect.undoClickButton.click()
+    assert effect.clicks.points() == []
+    assert not effect.preview.isShown
+    assert not effect.undoClickButton.enabled
+    assert "Click" in effect.message.text
+    assert not scene.mask().any()
+
+
+def test_effects_without_clicks_offer_none_to_take_back(editor: Any) -> None:
+    effect = editor(ball_scene()).activate("MedSegSmooth")
+    assert effect.undoClickButton.isHidden()

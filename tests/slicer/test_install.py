@@ -85,6 +85,11 @@ def test_light_asks_and_leaves_alone_what_slicer_ships(installation, packaging, 
     assert installation.kind == "light"
     assert len(dialogs.shown) == 1
     assert packaging.installed == ["numba>=0.60", "--no-deps", "--upgrade", "medseg>=0.1,<0.2"]
+    held = ("numpy", "scipy", "SimpleITK", "vtk", "requests", "pydicom")
+    there = [name for name in held if any(importlib.metadata.distributions(name=name))]
+    assert [line.partition("==")[0] for line in packaging.constraints] == there
+    assert f"numpy=={true('numpy')}" in packaging.constraints
+    assert f"pydicom=={true('pydicom')}" in packaging.constraints
 
 
 def test_a_no_installs_nothing(installation, packaging, dialogs, monkeypatch):
@@ -117,13 +122,50 @@ def test_older_slicer_has_no_packaging(installation, dialogs, monkeypatch):
     import qt
 
     asked: list[Any] = []
+    held: list[str] = []
+
+    def pip_install(words: list[str]) -> None:
+        asked.append(words)
+        if "-c" in words:
+            held[:] = Path(words[-1]).read_text(encoding="utf-8").split()
+
     monkeypatch.delattr(slicer, "packaging", raising=False)
     monkeypatch.setattr("MedSegLib.finder.isImportable", lambda *names: "slicer.packaging" not in names)
-    monkeypatch.setattr(slicer.util, "pip_install", asked.append)
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
     dialogs.answer(qt.QMessageBox.Ok)
     path = slicer.modules.MedSegInstance.resourcePath("MedSeg-requirements.txt")
     installation.installLight(path)
-    assert asked == [["-r", path], ["--no-deps", "--upgrade", "medseg>=0.1,<0.2"]]
+    assert asked[0][:3] == ["-r", path, "-c"]
+    assert not Path(asked[0][3]).exists(), "the constraints are a file of that moment"
+    assert asked[1] == ["--no-deps", "--upgrade", "medseg>=0.1,<0.2"]
+    assert any(line.startswith("numpy==") for line in held)
+
+
+def test_a_slicer_whose_tool_takes_no_constraints_is_asked_for_by_pip(installation, dialogs, packaging, monkeypatch):
+    """Without them Slicer's numpy might move: then pip is called with the file itself."""
+    import qt
+
+    asked: list[Any] = []
+    monkeypatch.setattr(slicer.packaging, "pip_ensure", lambda requirements, requester=None: pytest.fail("without constraints"))
+    monkeypatch.setattr(slicer.util, "pip_install", asked.append)
+    dialogs.answer(qt.QMessageBox.Ok)
+    installation.installLight(slicer.modules.MedSegInstance.resourcePath("MedSeg-requirements.txt"))
+    assert "-c" in asked[0]
+
+
+def test_light_is_refused_where_slicer_is_too_old_for_it(installation, packaging, monkeypatch):
+    from MedSegLib import install
+    from MedSegLib.session import JobError
+
+    assert install.slicerVersion() == (5, 12)
+    for version in ((5, 10), (4, 13)):
+        monkeypatch.setattr(install, "slicerVersion", lambda version=version: version)
+        with pytest.raises(JobError, match=r"needs Slicer 5\.12 .*Choose Full"):
+            installation.installLight(slicer.modules.MedSegInstance.resourcePath("MedSeg-requirements.txt"))
+    assert packaging.installed == []
+    assert installation.kind == ""
+    monkeypatch.setattr(install, "slicerVersion", lambda: (6, 0))
+    install.checkLight()
 
 
 def test_full_is_steps_in_an_environment_of_its_own(installation, monkeypatch):

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import slicer
 
+pytest_plugins = ["module_fixtures"]
+
 ROOT = Path(__file__).resolve().parents[2]
 Usage = namedtuple("Usage", "total used free")
 
@@ -166,3 +168,92 @@ def test_the_doctor_asks_the_worker(load_module, monkeypatch, wait_until):
     wait_until(lambda: "cannot be started" in widget.ui.doctorLabel.text)
     widget.ui.filesButton.click()
     assert worker.closed
+
+
+@pytest.mark.parametrize("do", ["audit", "segment"])
+@pytest.mark.parametrize("button", ["installButton", "removeButton", "updateButton", "filesButton"])
+def test_what_runs_hears_that_it_was_cancelled(load_module, packaging, dialogs, monkeypatch, button, do):
+    """Installing, updating and removing end the worker; a run must not wait for an answer that never comes."""
+    import module_fakes as fakes
+    import qt
+
+    load_module("MedSeg")
+    from MedSegLib.session import Session
+
+    worker = fakes.FakeWorker({do: []})
+    monkeypatch.setattr("MedSegLib.session._installedWorker", lambda session: worker)
+    setup = slicer.modules.medseg.widgetRepresentation().self().setupPanel
+    setup.installation.kind = "light"
+    setup.ui.lightRadio.checked = True
+    setup.update()
+    heard: list[dict[str, Any]] = []
+    Session.instance().submit({"do": do}, heard.append)
+    if button == "removeButton":
+        dialogs.answer(qt.QMessageBox.Ok)
+    getattr(setup.ui, button).click()
+    if (button, do) == ("filesButton", "segment"):  # refused: the run goes on
+        assert heard == []
+        assert "A run is going on" in setup.ui.setupLabel.text
+        Session.discard()
+        return
+    assert [event["kind"] for event in heard] == ["Cancelled"]
+    assert worker.cancelled or worker.closed
+
+
+def test_light_on_an_old_slicer_ends_no_run(load_module, monkeypatch):
+    import module_fakes as fakes
+
+    load_module("MedSeg")
+    from MedSegLib.session import Session
+
+    worker = fakes.FakeWorker({"segment": []})
+    monkeypatch.setattr("MedSegLib.session._installedWorker", lambda session: worker)
+    monkeypatch.setattr("MedSegLib.install.slicerVersion", lambda: (5, 10))
+    ui = slicer.modules.medseg.widgetRepresentation().self().ui
+    ui.lightRadio.checked = True
+    heard: list[dict[str, Any]] = []
+    Session.instance().submit({"do": "segment"}, heard.append)
+    ui.installButton.click()
+    assert heard == []
+    assert "choose Full" in ui.setupLabel.text or "Choose Full" in ui.setupLabel.text
+    Session.discard()
+
+
+def test_the_doctor_sees_disk_folder_and_python_before_anything_is_installed(load_module, monkeypatch):
+    load_module("MedSeg")
+    monkeypatch.setattr("MedSegLib.finder.isImportable", lambda *names: False)
+    widget = slicer.modules.medseg.widgetRepresentation().self()
+    label = widget.ui.doctorLabel
+    widget.setupPanel.installation.folder = "/proc/medseg/environment"
+    widget.ui.doctorButton.click()
+    assert "not installed yet" in label.text
+    assert "/proc/medseg/environment cannot be written" in label.text
+    assert "A Python that can make the full installation" in label.text
+    assert "GB are free for Slicer" in label.text
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(1e12, 0, 2.5e9))
+    monkeypatch.setattr("MedSegLib.install.pythonVersion", lambda python, environment=None: (0, 0))
+    widget.ui.doctorButton.click()
+    assert "2.5 GB are free for Slicer" in label.text
+    assert "<i>Free some space" in label.text
+    assert "No Python from 3.10 on was found" in label.text
+
+
+@pytest.mark.parametrize("button", ["filesButton", "installButton"])
+@pytest.mark.parametrize("stage", ["audit", "segment"])
+def test_the_panel_does_not_wait_for_a_run_whose_worker_was_ended(panel, worker, packaging, sample_ct_node, wait_until, stage, button):
+    import module_fakes as fakes
+
+    panel._parameterNode.inputVolume = sample_ct_node
+    fakes.choose(panel, "needs nothing")
+    worker.answers[stage] = []
+    panel.ui.applyButton.click()
+    wait_until(lambda: stage in worker.did())
+    assert panel.run is not None
+    panel.ui.lightRadio.checked = True
+    getattr(panel.ui, button).click()
+    if (button, stage) == ("filesButton", "segment"):
+        assert panel.run is not None
+        panel.ui.applyButton.click()
+    assert panel.run is None
+    assert panel.ui.applyButton.text == "Apply"
+    assert "Cancelled" in panel.ui.statusLabel.text

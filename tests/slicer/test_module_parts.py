@@ -10,28 +10,9 @@ import module_fakes as fakes
 import numpy as np
 import pytest
 import slicer
-from module_fakes import segmented
+from module_fakes import segmented, sequence
 
 pytest_plugins = ["module_fixtures"]
-
-
-def sequence(frames: int) -> Any:
-    """A volume that shows the frames of a sequence, and its browser."""
-    scene = slicer.mrmlScene
-    browser = scene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    scans = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "frames")
-    scans.SetIndexName("time")
-    scans.SetIndexUnit("s")
-    for n in range(frames):
-        node = slicer.vtkMRMLScalarVolumeNode()
-        array = np.zeros((6, 8, 10), np.int16)
-        array[1:3, 2:4, 1 : 3 + n] = 100
-        slicer.util.updateVolumeFromArray(node, array)
-        scans.SetDataNodeAtValue(node, str(n * 10))
-    browser.AddSynchronizedSequenceNode(scans)
-    logic = slicer.modules.sequences.logic()
-    logic.UpdateProxyNodesFromSequences(browser)
-    return browser.GetProxyNode(scans), browser
 
 
 # Sequences
@@ -249,7 +230,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_half_written_stays(worker, sample
         raise OSError(28, "No space left on device")
 
     files = Session.instance().files
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr("medseg.slicer_bridge.array_files.write_array", full)
     with pytest.raises(JobError, match="does not fit on the disk") as caught:
         nodes.scanRef(sample_ct_node)
     assert caught.value.kind == "DiskFull"

@@ -57,6 +57,13 @@ def test_cmake_lists_are_the_tree(module):
     assert sorted(listed) == sorted(shipped(module))
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_the_self_test_of_each_module_is_run_by_ctest(module):
+    assert f"class {module}Test(" in (EXTENSION / module / f"{module}.py").read_text(encoding="utf-8")
+    text = re.sub(r"#.*", "", (EXTENSION / module / "CMakeLists.txt").read_text(encoding="utf-8"))
+    assert re.search(r"if\(BUILD_TESTING\)\s*slicer_add_python_unittest\(SCRIPT \$\{MODULE_NAME\}\.py\)\s*endif", text)
+
+
 def test_no_two_files_land_on_the_same_path():
     landing = [name for module in MODULES for name in shipped(module)]
     assert len({name.casefold() for name in landing}) == len(landing)

@@ -122,10 +122,20 @@ def widgets(scene):
     return type("Ui", (), {})(), made
 
 
-def test_widgets_and_node_follow_each_other(parameters, scene, sample_ct_node):
+def test_what_is_joined_by_a_panel_gives_no_tag_to_part_it(parameters, scene):
+    """Slicer's connectGui forgets to return the tag of connectParametersToGui."""
     ui, made = widgets(scene)
     vars(ui).update(made)
     tag = parameters.connectGui(ui)
+    assert tag is None
+    parameters.disconnectGui(tag)
+    made["radius_mm"].value = 20
+    assert parameters.radius_mm == 20.0
+
+
+def test_widgets_and_node_follow_each_other(parameters, scene, sample_ct_node):
+    _ui, made = widgets(scene)
+    tag = parameters.connectParametersToGui(made)
     assert made["scan"].nodeTypes == ("vtkMRMLScalarVolumeNode",)
     assert (made["radius_mm"].value, made["radius_mm"].maximum, made["radius_mm"].decimals) == (5.0, 30.0, 1)
     assert (made["count"].minimum, made["count"].maximum, made["way"].currentText) == (1, 9, "ALL")

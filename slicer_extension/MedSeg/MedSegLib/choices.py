@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from slicer.i18n import tr as _
 
 # What the modality of a pipeline or model is called in a search
+PROMPTED = ("click", "vista3d")  # networks that need clicks: those of the effects in the Segment Editor
 _GROUP_ORDER = ("pipeline", "model", "segment", "postprocess", "measure")
 
 
@@ -68,11 +69,21 @@ class Choice:
     modality: str = ""
     needsSegments: bool = False
     words: str = ""
+    channels: tuple = ()
 
     @property
     def makesSegments(self):
         """Whether the result is a segmentation; what measures leaves it as it is."""
         return self.group != "measure"
+
+    def whyNot(self, hasSegments):
+        """Return the sentence that says why it cannot be run on one scan with or without segments, "" where it can."""
+        if len(self.channels) > 1:
+            text = _('"{0}" needs {1} scans of one patient at once ({2}), and the panel gives it one. Run "medseg segment" for it.')
+            return text.format(self.title, len(self.channels), ", ".join(str(channel) for channel in self.channels))
+        if self.needsSegments and not hasSegments:
+            return _('"{0}" needs a segmentation with segments. Choose one above, or segment something first.').format(self.title)
+        return ""
 
 
 def choicesOf(description):
@@ -81,7 +92,7 @@ def choicesOf(description):
     models = description.get("models", ())
     methods = {entry["name"]: entry for entry in description.get("methods", ())}
     if "model" in methods:
-        found += [_model(card, methods["model"]) for card in models if card.get("kind") not in ("click", "prompt")]
+        found += [_model(card, methods["model"]) for card in models if card.get("kind") not in PROMPTED]
     for entry in methods.values():
         if entry["stage"] in ("segment", "postprocess") and not (entry["name"] == "model" and models):
             found.append(_method(entry))
@@ -245,6 +256,7 @@ def _model(card, method):
         {"model": card["name"]},
         card.get("modality", ""),
         words=_words(card["name"], card.get("title", ""), summary, card.get("modality", ""), "model network"),
+        channels=tuple(card.get("channels") or ()),
     )
 
 

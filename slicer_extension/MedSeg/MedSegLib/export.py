@@ -39,7 +39,35 @@ def whyNot(kind, volumeNode, segmentationNode):
             "This format refers to the DICOM images of the scan, and this scan was not loaded from Slicer's DICOM database. "
             "Load it there (DICOM module), or choose another format."
         )
+    drawnOn = otherScan(volumeNode, segmentationNode)
+    if kind in NEEDS_DICOM and drawnOn is not None:
+        return _(
+            'The segments were drawn on "{0}", and the chosen scan is "{1}": the file would point at the wrong images. '
+            'Choose "{0}" as the scan, or another segmentation.'
+        ).format(drawnOn.GetName(), volumeNode.GetName())
     return ""
+
+
+def otherScan(volumeNode, segmentationNode):
+    """Return the scan the segments were drawn on where it is another one than the chosen scan, None where it is not or is not known."""
+    drawnOn = nodes.referenceVolume(segmentationNode)
+    return drawnOn if drawnOn is not volumeNode else None
+
+
+def doubts(kind, volumeNode, segmentationNode):
+    """Return findings about what is going to be written: numbers of one scan measured in the segments of another."""
+    drawnOn = otherScan(volumeNode, segmentationNode)
+    if kind not in ("csv", "report") or drawnOn is None:
+        return []
+    message = _('the segments were drawn on "{0}" and are measured in "{1}": intensities in the file are those of "{1}"')
+    return [
+        {
+            "code": "OTHER_SCAN",
+            "severity": "warning",
+            "message": message.format(drawnOn.GetName(), volumeNode.GetName()),
+            "advice": _('Choose "{0}" as the scan where that was not meant, and export again.').format(drawnOn.GetName()),
+        }
+    ]
 
 
 def suggestedPath(kind, segmentationNode, folder):
@@ -55,13 +83,13 @@ def withSuffix(path, kind):
     return path if not suffix or path.lower().endswith(suffix) else path + suffix
 
 
-def job(kind, volumeNode, segmentationNode, path, folder):
-    """Return the job that writes a file; raises JobError where the format cannot be written."""
+def job(kind, volumeNode, segmentationNode, path, folder, onFinding=None):
+    """Return the job that writes a file; raises JobError where the format cannot be written. `onFinding` hears what the segments lack."""
     sentence = whyNot(kind, volumeNode, segmentationNode)
     if sentence:
         raise JobError(sentence, "Export", 2)
     scan = dicomRef(nodes.dicomFiles(volumeNode)) if kind in NEEDS_DICOM else nodes.scanRef(volumeNode)
-    labels = nodes.labelsRef(segmentationNode, None, volumeNode)
+    labels = nodes.labelsRef(segmentationNode, None, volumeNode, onFinding=onFinding)
     return {
         "do": "export",
         "format": kind,

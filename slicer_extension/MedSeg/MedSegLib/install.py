@@ -8,11 +8,13 @@ remote: the address of another machine, kept for a version that can use it.
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 
 import slicer
@@ -28,6 +30,8 @@ OLDEST, NEXT = (0, 1), (0, 2)  # medseg versions this extension works with: from
 FULL_SIZE_GB = 8.0  # torch with its libraries, and room for pip to unpack it
 LIGHT, FULL, REMOTE = "light", "full", "remote"
 MARKER = "medseg-environment.json"  # written last: an environment without it was not finished
+LIGHT_SLICER = (5, 12)  # older ones ship pydicom 2, which medseg would have to replace
+HELD = ("numpy", "scipy", "SimpleITK", "vtk", "requests", "pydicom")  # what Slicer itself uses: pip keeps their versions
 LIGHT_NEEDS = ("medseg", "numba", "pydantic", "scipy")
 ADDRESSES_KEPT = 5
 _PYTHONS = ("python3.12", "python3.11", "python3.13", "python3.10", "python3", "python")
@@ -126,15 +130,17 @@ class Installation:
 
     def installLight(self, requirementsFile):
         """Install the classical methods into Slicer's Python, after Slicer has asked; raises JobError with the sentence."""
+        checkLight()
         try:
-            _ensured(requirementsFile)
+            with tempfile.TemporaryDirectory(prefix="medseg-") as folder:
+                _ensured(requirementsFile, writeConstraints(os.path.join(folder, "constraints.txt")))
         except RuntimeError as err:  # what Slicer raises where the user declines
             raise JobError(_("Nothing was installed, as you chose. The methods need it to run."), "Declined", 2) from err
         except (OSError, subprocess.CalledProcessError) as err:
             raise JobError(
                 _(
-                    "Installing into Slicer's Python failed; its log says why. Where Slicer's folder cannot be written, choose Full: "
-                    "it is made in a folder of your own."
+                    "Installing into Slicer's Python failed; its log says why. Where Slicer's folder cannot be written, or a package does "
+                    "not go together with those that Slicer ships, choose Full: it is made in a folder of your own."
                 ),
                 "Install",
                 5,
@@ -271,6 +277,35 @@ def checkWritable(folder):
         )
 
 
+def slicerVersion():
+    """Return the version of Slicer as (major, minor)."""
+    return int(slicer.app.majorVersion), int(slicer.app.minorVersion)
+
+
+def checkLight():
+    """Raise JobError where this Slicer's packages are too old for medseg to stand beside them."""
+    if slicerVersion() < LIGHT_SLICER:
+        raise JobError(
+            _(
+                "Light needs Slicer {0}.{1} or newer: packages that this version of Slicer uses itself would be replaced. "
+                "Choose Full: it is made in a folder of its own."
+            ).format(*LIGHT_SLICER),
+            "OldSlicer",
+            4,
+        )
+
+
+def writeConstraints(path):
+    """Write the versions that Slicer has of what it uses itself, as pip's constraints, and return the path."""
+    with open(path, "w", encoding="utf-8") as file:
+        for name in HELD:
+            try:
+                file.write(f"{name}=={importlib.metadata.version(name)}\n")
+            except importlib.metadata.PackageNotFoundError:  # built in without pip's knowledge: pip cannot replace it
+                continue
+    return path
+
+
 def checkBundle(folder):
     """Raise JobError where the folder for an installation without internet holds no medseg wheel."""
     if not folder:
@@ -302,22 +337,30 @@ def _lightVersion():
         return medseg.__version__
 
 
-def _ensured(requirementsFile):
-    """Install what the file lists, by Slicer's own tool where it has one (5.12 and newer); medseg comes without dependencies.
+def _ensured(requirementsFile, constraints):
+    """Install what the file lists, by Slicer's own tool where it has one; medseg comes without dependencies.
 
-    What Slicer ships (numpy, SimpleITK, vtk) is on no list, so pip has no reason to touch it.
+    What Slicer ships (numpy, SimpleITK, vtk) is held at its version by the constraints file.
     """
-    if hasattr(slicer, "packaging") or finder.isImportable("slicer.packaging"):
-        from slicer import packaging
-
-        packaging.pip_ensure(packaging.load_requirements(requirementsFile), requester="MedSeg")
+    packaging = _packaging()
+    if packaging is not None:
+        packaging.pip_ensure(packaging.load_requirements(requirementsFile), constraints=constraints, requester="MedSeg")
         packaging.pip_install(["--no-deps", "--upgrade", REQUIREMENT])
         return
     question = _("MedSeg will install packages into Slicer's Python; the list is in {0}. Go on?").format(os.path.basename(requirementsFile))
     if not slicer.util.confirmOkCancelDisplay(question, windowTitle="MedSeg"):
         raise RuntimeError(question)
-    slicer.util.pip_install(["-r", requirementsFile])
+    slicer.util.pip_install(["-r", requirementsFile, "-c", constraints])
     slicer.util.pip_install(["--no-deps", "--upgrade", REQUIREMENT])
+
+
+def _packaging():
+    """Return `slicer.packaging` where it is there and takes constraints, else None."""
+    if not hasattr(slicer, "packaging") and not finder.isImportable("slicer.packaging"):
+        return None
+    from slicer import packaging
+
+    return packaging if "constraints" in inspect.signature(packaging.pip_ensure).parameters else None
 
 
 def _remoteSentence(addresses):

@@ -29,12 +29,13 @@ class PanelListener(Listener):
 
     def imported(self, segmentationNode, segmentIDs):
         self.widget.state().segmentation = segmentationNode
+        self.widget.results.keepFindings()
         if not segmentIDs:
             self.widget.log(_("Nothing was found."))
 
-    def measured(self, document, tableNode):
+    def measured(self, document, tableNode, origin):
         self.widget.results.showDocument(document)
-        self.widget.results.keep(document, tableNode)
+        self.widget.results.keep(document, tableNode, origin)
 
     def ended(self, sentence, kind):
         self.widget.runEnded(self.request, sentence, kind)
@@ -50,7 +51,7 @@ class Collector(Listener):
     def imported(self, segmentationNode, segmentIDs):
         self.segmentationNode = segmentationNode
 
-    def measured(self, document, tableNode):
+    def measured(self, document, tableNode, origin):
         self.tableNode = tableNode
 
     def ended(self, sentence, kind):

@@ -18,9 +18,14 @@ from MedSegLib.state import MedSegParameterNode
 class MedSegLogic(ScriptedLoadableModuleLogic):
     """The module without its panel, for scripts."""
 
+    _state = None
+
     def getParameterNode(self):
         """Return the state of the panel, as it is saved with the scene."""
-        return MedSegParameterNode(super().getParameterNode())
+        node = super().getParameterNode()
+        if self._state is None or self._state.parameterNode is not node:  # each wrapper observes the node for good: one is enough
+            self._state = MedSegParameterNode(node)
+        return self._state
 
     def choices(self):
         """Return everything that can be run, as the panel lists it."""

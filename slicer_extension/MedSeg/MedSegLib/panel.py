@@ -75,15 +75,18 @@ class ParameterPanel:
         found += [sentence for field in self._fields.values() if (sentence := whyRefused(field.parameter, values[field.parameter.name]))]
         return found
 
-    def jobParameters(self, volumeNode):
-        """Return the values as the worker takes them: points in RAS mm, segmentations as labels on the grid of the scan."""
+    def jobParameters(self, volumeNode, onFinding=None):
+        """Return the values as the worker takes them: points in RAS mm, segmentations as labels on the grid of the scan.
+
+        `onFinding` hears of segments that reach beyond the scan.
+        """
         from MedSegLib import nodes
 
         values = self._pointed(self.values())
         for name, field in self._fields.items():
             node = slicer.mrmlScene.GetNodeByID(values[name]) if field.parameter.kind in NODE_KINDS[1:] and values[name] else None
-            if node is not None and field.parameter.kind == "label-map":
-                ref = nodes.labelsRef(node, None, volumeNode)
+            if node is not None and field.parameter.kind == "label-map" and self._choice.makesSegments:  # else it is of another scan
+                ref = nodes.labelsRef(node, None, volumeNode, onFinding=onFinding)
                 values[name] = [ref] if field.parameter.isList else ref
         problems = self.problems()
         if problems:

@@ -10,7 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegLib import batch, export, tables
+from MedSegLib import batch, export, origin, tables
 from MedSegLib.session import JobError, Session
 
 _COLOURS = {"error": "#c62828", "warning": "#b26a00", "info": "#1565c0"}  # legible on light and on dark panels
@@ -58,6 +58,7 @@ class ResultsView:
         self.showFindings([])
         self.ui.resultTable.setRowCount(0)
         self.ui.resultTable.setVisible(False)
+        self.ui.originLabel.setVisible(False)
 
     def add(self, finding):
         """Show one more finding."""
@@ -77,13 +78,31 @@ class ResultsView:
         self.ui.resultTable.setVisible(True)
         self.ui.resultsSection.collapsed = False
 
-    def keep(self, document, tableNode):
-        """Keep a measurement with its findings in the parameter node, so that it is saved with the scene."""
+    def keep(self, document, tableNode, measuredOn):
+        """Keep a measurement with its findings and what it was measured on in the parameter node, so that it is saved with the scene."""
         state = self._state()
         if state is not None:
-            state.document = json.dumps(document)
+            with slicer.util.NodeModify(state):
+                state.document = json.dumps(document)
+                state.findings = json.dumps(self._findings)
+                state.resultTable = tableNode
+                origin.write(state, measuredOn)
+            self.showOrigin(state)
+
+    def keepFindings(self):
+        """Keep the findings alone: a result that was not measured has them too."""
+        state = self._state()
+        if state is not None:
             state.findings = json.dumps(self._findings)
-            state.resultTable = tableNode
+
+    def showOrigin(self, state):
+        """Say above the table whose numbers they are, and whether they are out of date."""
+        label = self.ui.originLabel
+        label.setVisible(bool(state.document))
+        if state.document:
+            text, isDoubtful = origin.sentence(state)
+            label.setText(text)
+            label.setStyleSheet(f"color: {_COLOURS['warning']}" if isDoubtful else "")
 
     def restore(self):
         """Show what the parameter node holds, after a scene was loaded or closed."""
@@ -95,10 +114,13 @@ class ResultsView:
         document = _loaded(state.document, {})
         if document:
             self.showDocument(document)
+        self.showOrigin(state)
 
     def update(self):
         """Enable the export where it can be done, and say why where it cannot."""
         state = self._state()
+        if state is not None:
+            self.showOrigin(state)
         kind = self.ui.exportBox.itemData(self.ui.exportBox.currentIndex)
         sentence = _("Wait for the run to end.") if Session.instance().busy else ""
         if not sentence:
@@ -120,7 +142,10 @@ class ResultsView:
         if not path:
             return
         try:
-            job = export.job(kind, state.inputVolume, state.segmentation, path, Session.instance().files.newFolder("export"))
+            for finding in export.doubts(kind, state.inputVolume, state.segmentation):
+                self.add(finding)
+            folder = Session.instance().files.newFolder("export")
+            job = export.job(kind, state.inputVolume, state.segmentation, path, folder, self.add)
             Session.instance().submit(job, self._exported)
         except JobError as err:
             self._tell(str(err), True)
@@ -151,10 +176,11 @@ class ResultsView:
         """Show the middle of the segment of a row in the slice views."""
         state = self._state()
         item = self.ui.resultTable.item(row, 0)
-        if state is None or state.segmentation is None or item is None:
+        node = (state.measuredParts or state.measuredSegmentation or state.segmentation) if state is not None else None
+        if node is None or item is None:
             return
-        segmentID = state.segmentation.GetSegmentation().GetSegmentIdBySegmentName(item.text())
-        centre = state.segmentation.GetSegmentCenterRAS(segmentID) if segmentID else None
+        segmentID = node.GetSegmentation().GetSegmentIdBySegmentName(item.text())
+        centre = node.GetSegmentCenterRAS(segmentID) if segmentID else None
         if centre is not None:
             slicer.modules.markups.logic().JumpSlicesToLocation(*centre, True)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegLib import nodes, tables
+from MedSegLib import nodes, origin, tables
 from MedSegLib.choices import Choice
 from MedSegLib.sequences import FrameResults
 from MedSegLib.session import JobError, Session, medsegErrors
@@ -36,6 +36,7 @@ class Request:
     earlierLabels: object = None
     allFrames: bool = False
     inSpiteOfErrors: bool = False
+    findings: tuple = ()  # what was found while the request was made
 
 
 class Listener:
@@ -53,8 +54,8 @@ class Listener:
     def imported(self, segmentationNode, segmentIDs):
         """A result is in the scene."""
 
-    def measured(self, document, tableNode):
-        """A measurement is in the scene."""
+    def measured(self, document, tableNode, origin):
+        """A measurement is in the scene; `origin` says what was measured."""
 
     def ended(self, sentence, kind):
         """The run is over: "" and "" where all went well, else what happened and its kind ("Cancelled" for a cancelled run)."""
@@ -71,6 +72,7 @@ class Run:
         self._flow = None
         self._jobId = None
         self._folder = None
+        self._made = None  # the segmentation that this run empties before each frame: never one of the user's
         self._began = time.monotonic()
 
     @property
@@ -82,6 +84,9 @@ class Run:
         """Check everything that needs no worker, and begin; raises JobError where it cannot begin."""
         if self.session.busy:
             raise JobError(_("Another MedSeg run is still going on. Wait for it, or press Cancel."), "Busy", 2)
+        if self.request.allFrames and self.request.choice.needsSegments:
+            text = _('"{0}" works on the segments of one frame. Show that frame in the views and run it there.')
+            raise JobError(text.format(self.request.choice.title), "Input", 2)
         nodes.checkVolume(self.request.volumeNode)
         self._folder = self.session.files.newFolder("run")
         self._flow = self._steps()
@@ -99,36 +104,58 @@ class Run:
     def _steps(self):
         """Yield jobs; each yield returns the job's result."""
         request = self.request
-        self.listener.progressed(_("Checking the scan"), 0, 0)
-        checked = yield {"do": "audit", "scan": auditRef(request.volumeNode)}
-        for finding in checked.get("findings", ()):
+        for finding in request.findings:
             self.listener.found(finding)
-        if not checked.get("usable", True) and not request.inSpiteOfErrors:
-            raise JobError(_notUsable(checked), "Audit", 3)
+        self.listener.progressed(_("Checking the scan"), 0, 0)
+        yield from self._audited(request.volumeNode)
+        if request.choice.name == "change" and request.earlierScan is not None:
+            yield from self._audited(request.earlierScan, _("earlier scan: "))
         if request.choice.group == "measure":
-            result = yield self._measuringJob()
-            self._documented(result["document"])
+            yield from self._measured()
         elif request.allFrames:
             yield from self._frames()
         else:
-            yield from self._segmented(None)
+            yield from self._segmented()
 
-    def _segmented(self, frame):
+    def _audited(self, volumeNode, whose=""):
+        checked = yield {"do": "audit", "scan": auditRef(volumeNode)}
+        for finding in checked.get("findings", ()):
+            self.listener.found({**finding, "message": f"{whose}{finding.get('message', '')}"})
+        if not checked.get("usable", True) and not self.request.inSpiteOfErrors:
+            raise JobError(_notUsable(checked, whose), "Audit", 3)
+
+    def _measured(self):
+        request = self.request
+        job = self._measuringJob()
+        marks = origin.marks(request.volumeNode, request.segmentationNode)
+        result = yield job
+        self._checkScan(job["scan"] if "scan" in job else job["scans"][-1])
+        parts = None
+        if result.get("labels"):  # each lesion a segment, so that its row finds it
+            parts = nodes.newSegmentation(request.volumeNode, request.choice.title)
+            nodes.importLabels(result["labels"], parts, request.volumeNode)
+        measuredOn = origin.Origin(request.volumeNode, request.segmentationNode, parts, marks=marks)
+        self._documented(result["document"], measuredOn)
+
+    def _segmented(self, frame=None, count=0):
         request = self.request
         job = self._mainJob()
         self.listener.progressed(request.choice.title, 0, 0)
         result = yield job
-        self._checkNodes()
+        self._checkScan(job["scan"])
         target = self._target(job)
         ids = nodes.importLabels(result["labels"], target, request.volumeNode)
         self.listener.imported(target, ids)
+        marks = origin.marks(request.volumeNode, target)
         document = result.get("document")
         if document is None and request.measure and ids:
             self.listener.progressed(_("Measuring"), 0, 0)
             answer = yield {"do": "measure", "scan": job["scan"], "labels": result["labels"], "out": self._folder}
             document = answer["document"]
         if document is not None:
-            self._documented(document, frame)
+            where = "" if frame is None else _("frame {0} of {1} (the table node has all frames)").format(frame + 1, count)
+            measuredOn = origin.Origin(request.volumeNode, target, frame=where, marks="" if where else marks)
+            self._documented(document, measuredOn, frame)
 
     def _frames(self):
         results = FrameResults(self.request.volumeNode)
@@ -137,13 +164,13 @@ class Run:
             for frame in range(count):
                 self.listener.said(_("Frame {0} of {1}").format(frame + 1, count))
                 results.show(frame)
-                target = self.request.segmentationNode
-                if frame and target is not None:
-                    target.GetSegmentation().RemoveAllSegments()
-                yield from self._segmented(frame)
-                results.keep(frame, self.request.segmentationNode)
+                if self._made is not None:
+                    self._checkTarget(self._made)
+                    self._made.GetSegmentation().RemoveAllSegments()
+                yield from self._segmented(frame, count)
+                results.keep(frame, self._made)
         finally:
-            results.finish(self.request.segmentationNode)
+            results.finish(self._made)
 
     # Jobs
 
@@ -154,12 +181,15 @@ class Run:
             return {"do": "run", "pipeline": request.choice.name, **job}
         job = {"do": "segment", "method": request.choice.name, "parameters": request.parameters, **job}
         if request.choice.needsSegments:
-            job["labels"] = nodes.labelsRef(request.segmentationNode, None, request.volumeNode)
+            job["labels"] = self._labelsRef(request.segmentationNode, request.volumeNode)
         return job
+
+    def _labelsRef(self, segmentationNode, volumeNode):
+        return nodes.labelsRef(segmentationNode, None, volumeNode, onFinding=self.listener.found)
 
     def _measuringJob(self):
         request, values = self.request, dict(self.request.parameters)
-        scan, labels = nodes.scanRef(request.volumeNode), nodes.labelsRef(request.segmentationNode, None, request.volumeNode)
+        scan, labels = nodes.scanRef(request.volumeNode), self._labelsRef(request.segmentationNode, request.volumeNode)
         job = {"do": request.choice.name, "out": self._folder}
         if request.choice.name == "measure":
             features = {"none": [], "both": ["shape", "intensity"]}.get(values.get("features", "none"), [values.get("features")])
@@ -174,7 +204,7 @@ class Run:
         return {
             **job,
             "scans": scans,
-            "labels": [nodes.labelsRef(request.earlierLabels, None, request.earlierScan), labels],
+            "labels": [self._labelsRef(request.earlierLabels, request.earlierScan), labels],
             "registration": values.get("registration", "auto"),
             **({"days": [0, days]} if days is not None else {}),
         }
@@ -182,25 +212,37 @@ class Run:
     def _target(self, job):
         """Return the segmentation a result goes into; a new one keeps what was there."""
         request = self.request
-        if request.segmentationNode is None or (request.createNew and not request.allFrames) or "labels" in job:
+        node = self._made
+        if node is None and not (request.allFrames or request.createNew or "labels" in job):
+            node = request.segmentationNode
+        if node is None:
             node = nodes.newSegmentation(request.volumeNode, request.choice.title)
-            if request.allFrames or not request.choice.needsSegments:
-                request.segmentationNode = node
-            return node
-        return request.segmentationNode
+            self._made = node if request.allFrames else None
+        self._checkTarget(node)
+        return node
 
     # Results
 
-    def _documented(self, document, frame=None):
+    def _documented(self, document, measuredOn, frame=None):
         table = tables.tableOf(document)
         name = f"{self.request.volumeNode.GetName()} {self.request.choice.title}"
         self.tableNode = tables.toNode(table, name, self.tableNode, frame)
         nodes.placeBeside(self.tableNode, self.request.volumeNode)
-        self.listener.measured(document, self.tableNode)
+        self.listener.measured(document, self.tableNode, measuredOn)
 
-    def _checkNodes(self):
-        if self.request.volumeNode.GetScene() is None:
+    def _checkScan(self, ref):
+        """Raise JobError where the scan is no longer what the worker was given: its result would lie in the wrong place."""
+        volumeNode = self.request.volumeNode
+        if volumeNode.GetScene() is None:
             raise JobError(_("The scan was removed from the scene while MedSeg worked on it; the result was dropped."), "SceneClosed", 3)
+        if nodes.scanRef(volumeNode)["key"] != ref["key"]:
+            raise JobError(_("The scan was changed while MedSeg worked on it; the result was dropped. Run it again."), "ScanChanged", 3)
+
+    @staticmethod
+    def _checkTarget(node):
+        if node.GetScene() is None:
+            text = _("The segmentation was removed from the scene while MedSeg worked on it; the result was dropped.")
+            raise JobError(text, "SceneClosed", 3)
 
     # The way from step to step
 
@@ -245,10 +287,10 @@ class Run:
         self.listener.ended(sentence, kind)
 
 
-def _notUsable(checked):
+def _notUsable(checked, whose=""):
     errors = [finding["message"] for finding in checked.get("findings", ()) if finding.get("severity") == "error"]
     return _("Stopped before any number, because the checks found an error in this scan: {0}").format(
-        checked.get("reason") or " ".join(errors)
+        whose + (checked.get("reason") or " ".join(errors))
     )
 
 

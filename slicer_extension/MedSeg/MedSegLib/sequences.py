@@ -29,6 +29,16 @@ def question(volumeNode, choiceTitle):
     )
 
 
+def askAllFrames(volumeNode, choiceTitle):
+    """Ask whether all frames are worked on; return True, False for the frame that is shown, or None where nothing is to be run."""
+    import qt
+
+    buttons = qt.QMessageBox.Yes | qt.QMessageBox.No | qt.QMessageBox.Cancel
+    text = question(volumeNode, choiceTitle)
+    answer = slicer.util.messageBox(text, windowTitle="MedSeg", icon=qt.QMessageBox.Question, standardButtons=buttons)
+    return None if answer == qt.QMessageBox.Cancel else answer == qt.QMessageBox.Yes
+
+
 class FrameResults:
     """Goes through the frames of a sequence and keeps the segmentation of each in a sequence that moves with the scan."""
 
@@ -54,7 +64,8 @@ class FrameResults:
         """Let the segmentation follow the browser from now on, and show the frame that was shown before."""
         if self.browser.GetScene() is None:  # the scene was closed meanwhile
             return
-        if self.segmentations is not None and segmentationNode is not None:
-            self.browser.AddSynchronizedSequenceNode(self.segmentations)
-            self.browser.AddProxyNode(segmentationNode, self.segmentations, False)
+        if self.segmentations is not None and segmentationNode is not None and segmentationNode.GetScene() is not None:
+            with slicer.util.NodeModify(self.browser):  # else the browser makes a second segmentation for the sequence in between
+                self.browser.AddSynchronizedSequenceNode(self.segmentations)
+                self.browser.AddProxyNode(segmentationNode, self.segmentations, False)
         self.browser.SetSelectedItemNumber(self.shown)

@@ -8,7 +8,7 @@ import ctk
 import slicer
 from slicer.i18n import tr as _
 
-from MedSegLib import install
+from MedSegLib import hostchecks, install
 from MedSegLib.session import JobError, Session
 from MedSegLib.steps import Steps
 
@@ -77,8 +77,7 @@ class SetupPanel:
             self._guarded(lambda: self.installation.useRemote(self.ui.addressBox.currentText))
             self._changed()
         elif self.ui.lightRadio.checked:
-            self._stopWorker()
-            self._guarded(lambda: self.installation.installLight(self._requirementsFile))
+            self._guarded(self._installLight)
             self._changed()
         elif self.ui.fullRadio.checked:
             self._guarded(self._installFull)
@@ -107,6 +106,8 @@ class SetupPanel:
         """Check what can be seen from here, then ask the worker for the rest."""
         state = self.state()
         here = [{"status": "ok" if state.ready else "error", "sentence": state.sentence}]
+        if not state.ready:  # the worker's own checks come with it
+            here += hostchecks.hostChecks(self.installation)
         self.ui.doctorLabel.setText(checksHtml(here))
         self.ui.setupSection.collapsed = False
         if not state.ready:
@@ -153,6 +154,11 @@ class SetupPanel:
         for radio, own in ((ui.lightRadio, install.LIGHT), (ui.fullRadio, install.FULL), (ui.remoteRadio, install.REMOTE)):
             radio.checked = kind == own
 
+    def _installLight(self):
+        install.checkLight()  # before a run is ended for it
+        self._stopWorker()
+        self.installation.installLight(self._requirementsFile)
+
     def _installFull(self):
         if self.ui.folderEdit.currentPath:
             self.installation.folder = self.ui.folderEdit.currentPath
@@ -183,5 +189,6 @@ class SetupPanel:
 
     @staticmethod
     def _stopWorker():
-        """End the worker, so that its files can be replaced; the next job starts another one."""
+        """End the worker, so that its files can be replaced; what runs is told that it was cancelled, the next job starts another one."""
+        Session.instance().cancel()
         Session.discard()

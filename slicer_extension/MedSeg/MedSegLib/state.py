@@ -13,11 +13,15 @@ DEVICES = ("auto", "cpu", "cuda:0", "cuda:1")
 
 @parameterNodeWrapper
 class MedSegParameterNode:
-    """`values` is JSON: parameters by choice, only what differs from the defaults; `document` and `findings` are the last result."""
+    """`values` is JSON: parameters by choice, only what differs from the defaults; `document` and `findings` are the last result,
+    `origin` and the nodes `measured…` what it was measured on."""
 
     inputVolume: vtkMRMLScalarVolumeNode
     segmentation: vtkMRMLSegmentationNode
     resultTable: vtkMRMLTableNode
+    measuredVolume: vtkMRMLScalarVolumeNode
+    measuredSegmentation: vtkMRMLSegmentationNode
+    measuredParts: vtkMRMLSegmentationNode
     search: str
     choice: str
     values: str
@@ -27,3 +31,4 @@ class MedSegParameterNode:
     device: Annotated[str, Choice(DEVICES), Default("auto")]
     document: str
     findings: str
+    origin: str

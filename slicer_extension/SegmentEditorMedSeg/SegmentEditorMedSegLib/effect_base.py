@@ -40,7 +40,7 @@ class MedSegEffect(AbstractScriptedSegmentEditorEffect, EditedScene):
         self.rows = OptionRows(scriptedEffect, self.options())
         self.clicks = Clicks(scriptedEffect)
         self.preview = Preview(scriptedEffect)
-        self.message = self.bar = self.previewButton = self.applyButton = self.cancelButton = None
+        self.message = self.bar = self.previewButton = self.applyButton = self.cancelButton = self.undoClickButton = None
         self._run = None
         self._appliesAfter = False
         self._again = None  # what to do once the run is over whose result is of no use any more
@@ -111,13 +111,25 @@ class MedSegEffect(AbstractScriptedSegmentEditorEffect, EditedScene):
         self.previewButton.setObjectName("MedSegPreview")
         self.previewButton.setToolTip(_("Show the result without changing the segment."))
         self.previewButton.setVisible(self.HAS_PREVIEW_BUTTON)
+        self.undoClickButton = qt.QPushButton(_("Undo last click"))
+        self.undoClickButton.setObjectName("MedSegUndoClick")
+        self.undoClickButton.setToolTip(_("Take the newest click back and look again with the others."))
+        self.undoClickButton.setVisible(self.USES_CLICKS)
+        self.scriptedEffect.addOptionsWidget(self.undoClickButton)
         line = qt.QHBoxLayout()
         for button in (self.previewButton, self.cancelButton, self.applyButton):
             line.addWidget(button)
         self.scriptedEffect.addOptionsWidget(line)
-        self.previewButton.connect("clicked()", self.onPreview)
-        self.cancelButton.connect("clicked()", self.onCancel)
-        self.applyButton.connect("clicked()", self.onApply)
+        for button, slot in self._slots():
+            button.connect("clicked()", slot)
+
+    def _slots(self):
+        return (
+            (self.undoClickButton, self.onUndoClick),
+            (self.previewButton, self.onPreview),
+            (self.cancelButton, self.onCancel),
+            (self.applyButton, self.onApply),
+        )
 
     def setupFirst(self):
         """Add what an effect has above its options."""
@@ -137,7 +149,7 @@ class MedSegEffect(AbstractScriptedSegmentEditorEffect, EditedScene):
         """Let go of the widgets, so that the effect can be deleted."""
         self.stop()
         self.rows.cleanup()
-        for button, slot in ((self.previewButton, self.onPreview), (self.cancelButton, self.onCancel), (self.applyButton, self.onApply)):
+        for button, slot in self._slots():
             if button is not None:
                 button.disconnect("clicked()", slot)
 
@@ -195,6 +207,17 @@ class MedSegEffect(AbstractScriptedSegmentEditorEffect, EditedScene):
             return
         self.stop()
         self.preview.clear()
+        self.updateButtons()
+
+    def onUndoClick(self):
+        """Take the newest click back; what the others give is looked for again."""
+        self.clicks.removeLast()
+        if not self.clicks.points():
+            self.discard()
+            self.say(self.missing())
+            return
+        self.preview.clear()
+        self.start()
         self.updateButtons()
 
     def onPreview(self):
@@ -350,5 +373,6 @@ class MedSegEffect(AbstractScriptedSegmentEditorEffect, EditedScene):
         self.previewButton.setEnabled(not missing)
         self.applyButton.setEnabled(not problem)
         self.applyButton.setToolTip(problem or _("Write the result into the segment. It can be undone."))
+        self.undoClickButton.setEnabled(bool(self.clicks.points()))
         self.cancelButton.setEnabled(self.isRunning or self.preview.isShown or bool(self.clicks.points()))
         self.bar.setVisible(self.isRunning)

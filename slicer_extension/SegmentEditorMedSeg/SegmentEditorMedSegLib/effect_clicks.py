@@ -15,6 +15,7 @@ class Clicks:
 
     def __init__(self, scriptedEffect):
         self.scriptedEffect = scriptedEffect
+        self._sides = []  # of the clicks, in their order
 
     def points(self, side=INSIDE):
         """Return the points of a side as lists [R, A, S] in mm."""
@@ -32,15 +33,17 @@ class Clicks:
         """Add a point [R, A, S] in mm."""
         node = self._node(side) or self._made(side)
         node.AddControlPointWorld(vtk.vtkVector3d(*point))
+        self._sides.append(side)
 
-    def removeLast(self, side=INSIDE):
-        """Take the newest point of a side back."""
-        node = self._node(side)
+    def removeLast(self):
+        """Take the newest point back, on whichever side it lies."""
+        node = self._node(self._sides.pop()) if self._sides else None
         if node is not None and node.GetNumberOfControlPoints():
             node.RemoveNthControlPoint(node.GetNumberOfControlPoints() - 1)
 
     def clear(self):
         """Take all points away."""
+        self._sides.clear()
         for side in (INSIDE, OUTSIDE):
             node = self._node(side)
             if node is not None:

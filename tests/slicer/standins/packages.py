@@ -27,11 +27,13 @@ class Packaging:
     def __init__(self) -> None:
         self.installed: list[str] = []
         self.removed: list[str] = []
+        self.constraints: list[str] = []  # the lines of the last file that was given
         self.fail = False
 
     def clear(self) -> None:
         self.installed.clear()
         self.removed.clear()
+        self.constraints.clear()
         self.fail = False
 
     def load_requirements(self, path: str | Path) -> list[Requirement]:
@@ -86,6 +88,8 @@ class Packaging:
     ) -> list[str] | None:
         words = requirements.split() if isinstance(requirements, str) else list(requirements)
         failed, self.fail = self.fail, False
+        if constraints is not None:
+            self.constraints[:] = Path(constraints).read_text(encoding="utf-8").split()
         if logCallback:
             logCallback(f"Collecting {' '.join(words)}")
         if failed and blocking:

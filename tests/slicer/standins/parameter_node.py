@@ -189,10 +189,11 @@ class _Wrapper:
     def setValue(self, name: str, value: Any) -> None:
         self._known(name).write(self.parameterNode, value)
 
-    def connectGui(self, gui: Any) -> int:
+    def connectGui(self, gui: Any) -> None:
+        """As in Slicer no tag comes back, so that what was joined here can never be parted: use connectParametersToGui."""
         widgets = gui.findChildren(QtWidgets.QWidget) if isinstance(gui, QtWidgets.QWidget) else list(vars(gui).values())
         named = {widget.property(PROPERTY): widget for widget in widgets if widget.property(PROPERTY)}
-        return self.connectParametersToGui(named)
+        self.connectParametersToGui(named)
 
     def connectParametersToGui(self, mapping: dict[str, Any]) -> int:
         connectors = [(name, Connector(widget, self._known(name))) for name, widget in mapping.items()]
