@@ -160,7 +160,7 @@ CASES = [
     Case("body, 6 neighbours", growing(6, tiny=False), same),
     Case("body, 26 neighbours", growing(26, tiny=False), same),
     Case("tiny region, 6 neighbours", growing(6, tiny=True), same),
-    Case("confidence connected, 150×256×256", confident, same, (150, 256, 256)),
+    Case("confidence connected, 256³", confident, same, (256, 256, 256)),
     Case("confidence connected, 512×512×300", confident, same),
     Case("neighbourhood connected, 150×256×256", neighbourhood, same, (150, 256, 256)),
     Case("volumes at 16 thresholds, 150×256×256", all_thresholds, lambda one, other: float(np.allclose(one, other)), (150, 256, 256)),
