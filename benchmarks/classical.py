@@ -131,7 +131,7 @@ def line(folder: Path, entry: tuple[str, str, str, str, list[tuple[str, float | 
         if theirs is None:
             continue
         ratio = theirs["median_s"] / ours["median_s"]
-        bar = "" if least is None else f" (asked {least:g}{'' if ratio >= least else ', missed'})"
+        bar = "" if least is None else f" (goal {least:g}{'' if ratio >= least else ', missed'})"
         equal = "" if theirs["agreement"] is None else f"{theirs['agreement']:.6g}"
         told.append((f"{name} {theirs['median_s']:.3g}{megabytes(theirs)}", f"{ratio:.3g}{bar}", equal))
     seconds = f"{ours['median_s']:.3g}{megabytes(ours)}"
@@ -145,7 +145,7 @@ def growth(folder: Path) -> list[str]:
     if not content["rows"]:
         return []
     sizes = list(content["rows"][0]["ns_per_voxel"])
-    head = ["", "Nanoseconds per voxel as the scan grows (`bench_linear.py`): the cost is linear.", ""]
+    head = ["", f"Nanoseconds per voxel as the scan grows (`bench_linear.py`, medians of {content['rounds']}): the cost is linear.", ""]
     head += ["| operation | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes)]
     return head + [
         f"| {row['operation']} | " + " | ".join(f"{row['ns_per_voxel'][size]:.3g}" for size in sizes) + " |" for row in content["rows"]
@@ -154,7 +154,7 @@ def growth(folder: Path) -> list[str]:
 
 def page(folder: Path) -> str:
     lines = [text for text in (line(folder, entry) for entry in ROWS) if text]
-    contents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    contents = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json")) if path.name != "linear.json"]
     known, rounds = [content["machine"]["load"] for content in contents], [content["rounds"] for content in contents]
     told = (
         f"Medians of {min(rounds)} alternating rounds or more on 2 shared cores, 512×512×300 int16 unless said (a real abdominal CT "
