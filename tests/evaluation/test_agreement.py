@@ -254,7 +254,8 @@ def test_the_document_is_json_of_finite_numbers():
     import json
 
     for values in (spread(), np.full((5, 2), 7.7)):
-        json.dumps(agreement(values).to_dict(), allow_nan=False)
+        document = agreement(values).to_dict()
+        assert json.loads(json.dumps(document, allow_nan=False)).keys() == document.keys()
 
 
 def test_an_estimate_is_finite_or_has_a_reason():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import module_fakes as fakes
 import numpy as np
 import pytest
 import slicer
+import vtk
 from module_fakes import choose, place, run
 
 pytest_plugins = ["module_fixtures"]
@@ -286,7 +288,19 @@ def test_clicking_a_row_jumps_to_its_segment(panel, worker, sample_ct_node, wait
     panel._parameterNode.inputVolume = sample_ct_node
     choose(panel, "needs nothing")
     run(panel, wait_until)
+    jumped = []
+    markups = SimpleNamespace(JumpSlicesToLocation=lambda r, a, s, _centred: jumped.append((r, a, s)))
+    monkeypatch.setattr(slicer.modules, "markups", SimpleNamespace(logic=lambda: markups))
     panel.results.jump(0, 0)
+    node = panel._parameterNode.measuredSegmentation or panel._parameterNode.segmentation
+    mask = slicer.util.arrayFromSegmentBinaryLabelmap(node, node.GetSegmentation().GetNthSegmentID(0), sample_ct_node)
+    matrix = vtk.vtkMatrix4x4()
+    sample_ct_node.GetIJKToRASMatrix(matrix)
+    index = np.argwhere(mask > 0)[:, ::-1]
+    voxels = index @ slicer.util.arrayFromVTKMatrix(matrix)[:3, :3].T + slicer.util.arrayFromVTKMatrix(matrix)[:3, 3]
+    (place,) = jumped
+    assert (voxels.min(axis=0) - 1e-6 <= place).all()
+    assert (place <= voxels.max(axis=0) + 1e-6).all()
 
 
 def test_the_patients_name_reaches_neither_worker_nor_table(panel, worker, sample_ct_node, wait_until):
