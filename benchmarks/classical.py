@@ -145,7 +145,12 @@ def growth(folder: Path) -> list[str]:
     if not content["rows"]:
         return []
     sizes = list(content["rows"][0]["ns_per_voxel"])
-    head = ["", f"Nanoseconds per voxel as the scan grows (`bench_linear.py`, medians of {content['rounds']}): from 256³ on it rises nowhere by more than a tenth.", ""]
+    head = [
+        "",
+        f"Nanoseconds per voxel as the scan grows (`bench_linear.py`, medians of {content['rounds']}): "
+        "from 256³ on it rises by at most 10 %.",
+        "",
+    ]
     head += ["| operation | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes)]
     return head + [
         f"| {row['operation']} | " + " | ".join(f"{row['ns_per_voxel'][size]:.3g}" for size in sizes) + " |" for row in content["rows"]
