@@ -10,7 +10,7 @@ SLICER_READY := $(SLICER)/.installed
 # slicer-core beside these pins has wheels for Python 3.11 and 3.12: the first that runs here, else the tests are left out with a word
 SLICER_PYTHON ?= $(firstword $(foreach python,$(PYTHON) python3.12 python3.11,$(shell $(python) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))" 2>/dev/null && echo $(python))))
 
-.PHONY: demo test test-slicer test-slow test-all check install clean
+.PHONY: demo test test-slicer test-slow test-cluster test-all check install clean
 
 install: $(READY)
 
@@ -39,7 +39,7 @@ $(SLICER_READY): pyproject.toml constraints-slicer.txt
 
 # One worker a core, a file at a time to each; torch with one thread a worker, else they wait for one another.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu' --doctest-modules medseg tests docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow and not gpu' --ignore=tests/cluster --doctest-modules medseg tests docs
 	$(MAKE) test-slicer
 
 ifeq ($(SLICER_PYTHON),)
@@ -52,9 +52,13 @@ endif
 
 # The slow rest; make test-all is everything.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m 'slow and not gpu' tests
+	$(BIN)/python -m pytest -m 'slow and not gpu' --ignore=tests/cluster tests
 
-test-all: test test-slow
+# Arrays and pools on a SLURM of one node on loopback; INSTALL=--install lets apt-get install it (as root)
+test-cluster: $(READY)
+	$(BIN)/python scripts/slurm_one_node.py $(INSTALL) -- $(BIN)/python -m pytest -m 'not gpu' tests/cluster
+
+test-all: test test-slow test-cluster
 
 clean:
 	rm -rf $(VENV) $(SLICER) medseg_demo

@@ -38,7 +38,7 @@ def _reference() -> Dataset:
     return item
 
 
-def _slice() -> Dataset:
+def scanner_header() -> Dataset:
     """A header as a CT scanner writes it."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
@@ -83,7 +83,7 @@ def _slice() -> Dataset:
 
 
 def write_files(folder: Path, series: int, slices: int) -> None:
-    data = _slice()
+    data = scanner_header()
     data.StudyInstanceUID = generate_uid()
     for number in range(series):
         data.SeriesInstanceUID, data.FrameOfReferenceUID = generate_uid(), generate_uid()

@@ -15,7 +15,7 @@ import numpy as np
 import pydantic
 from pydantic import BaseModel, ConfigDict
 
-from medseg.core.errors import InputError, MethodError, PipelineError
+from medseg.core.errors import InputError, MethodError, PipelineError, WrongModalityError
 from medseg.core.finding import Finding, Severity
 from medseg.core.label_map import LabelMap
 from medseg.core.measurement import MeasurementTable
@@ -161,17 +161,26 @@ def _with_label_maps(step: Step) -> dict[str, Any]:
     return {name: read_label_map(value) if name in names and isinstance(value, str) else value for name, value in step.parameters.items()}
 
 
-def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = None, inputs: Sequence[InputRecord] = ()) -> Result:
+def apply(
+    pipeline: Pipeline,
+    volume: Volume,
+    *,
+    settings: RunSettings | None = None,
+    inputs: Sequence[InputRecord] = (),
+    steps: Sequence[tuple[Method, MethodParams]] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> Result:
     """Run a pipeline on a scan in memory.
 
-    The label map leaves on the grid of the scan, whatever the preprocessing did. Raises PipelineError for a faulty
-    pipeline, InputError where the scan is of another modality, and what its methods raise.
+    The label map leaves on the grid of the scan, whatever the preprocessing did. `steps` are what `prepare` made of this
+    pipeline and `versions` those of `package_versions`; both are found here where they are not given. Raises PipelineError
+    for a faulty pipeline, WrongModalityError where the scan is of another modality, and what its methods raise.
     """
     from medseg.measurement.measure import measure
     from medseg.preprocessing.resample import restore
 
     settings = settings or RunSettings()
-    steps = prepare(pipeline)
+    steps = prepare(pipeline) if steps is None else steps
     findings = [*volume.findings, *_check_modality(pipeline, volume)]
     started = _now()
     prepared, label_map = volume, None
@@ -193,7 +202,7 @@ def apply(pipeline: Pipeline, volume: Volume, *, settings: RunSettings | None = 
         raise PipelineError(f"pipeline {pipeline.name} segments nothing")
     volume = _taken_for(pipeline, volume)
     table = measure(label_map, volume)
-    provenance = provenance_of(label_map, records, inputs, started)
+    provenance = provenance_of(label_map, records, inputs, started, versions)
     # a learned method checks the modality by itself: said once is enough
     said = {finding.code for finding in findings if finding.code == "MODALITY_UNKNOWN"}
     findings += [finding for finding in label_map.findings if finding not in findings and finding.code not in said]
@@ -207,11 +216,17 @@ def record_of(method: Method, params: MethodParams, seconds: float | None = None
     return StepRecord(method.name, method.stage.value, values, method.reference, None if seconds is None else round(seconds, 3))
 
 
-def provenance_of(label_map: LabelMap, steps: Sequence[StepRecord], inputs: Sequence[InputRecord], started: str) -> Provenance:
+def provenance_of(
+    label_map: LabelMap,
+    steps: Sequence[StepRecord],
+    inputs: Sequence[InputRecord],
+    started: str,
+    versions: Mapping[str, str] | None = None,
+) -> Provenance:
     """Return the record of a run, with what a learned method noted of its model and device."""
     learned = label_map.provenance
     return Provenance(
-        versions=package_versions(),
+        versions=package_versions() if versions is None else versions,
         inputs=tuple(inputs),
         steps=tuple(steps),
         model=learned.model if learned else None,
@@ -240,7 +255,9 @@ def _check_modality(pipeline: Pipeline, volume: Volume) -> list[Finding]:
     if not pipeline.modality or volume.modality == pipeline.modality:
         return []
     if volume.modality:
-        raise InputError(f"pipeline {pipeline.name} is for {pipeline.modality}, this scan is {volume.modality}: choose another pipeline")
+        raise WrongModalityError(
+            f"pipeline {pipeline.name} is for {pipeline.modality}, this scan is {volume.modality}: choose another pipeline"
+        )
     message = f"the file does not say its modality; it is taken for {pipeline.modality}, as the pipeline expects"
     return [Finding("MODALITY_UNKNOWN", Severity.WARNING, message)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import nibabel
@@ -16,6 +17,15 @@ from medseg.core.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[1]
 SPACING_MM = np.array([0.8, 1.1, 2.5])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard_signals() -> None:
+    """Signals that whoever started the tests ignores (nohup, a job in the background) would be ignored by every program of a test."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -107,3 +107,22 @@ def test_an_unknown_pipeline_lists_the_known_ones(tmp_path):
         load_pipeline("ct-lung")
     with pytest.raises(PipelineError, match="cannot be read"):
         load_pipeline(tmp_path / "missing.yaml")
+
+
+def test_steps_and_versions_that_are_given_are_not_looked_up_again(monkeypatch):
+    """Whoever runs thousands of scans looks them up once; the result is the same."""
+    from medseg import pipeline as module
+
+    pipeline = parse_pipeline(BRIGHT, "here")
+    expected = apply(pipeline, scan())
+    steps, versions = prepare(pipeline), module.package_versions()
+
+    def fail(*_):
+        raise AssertionError("looked up again")
+
+    monkeypatch.setattr(module, "prepare", fail)
+    monkeypatch.setattr(module, "package_versions", fail)
+    result = apply(pipeline, scan(), steps=steps, versions=versions)
+    np.testing.assert_array_equal(result.label_map.array, expected.label_map.array)
+    assert result.provenance.versions == expected.provenance.versions
+    assert result.table.to_dict() == expected.table.to_dict()

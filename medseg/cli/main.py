@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import io
+import os
 import signal
 import sys
 from types import FrameType
@@ -11,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from medseg import __version__
-from medseg.core.errors import MedsegError
+from medseg.core.errors import MedsegError, OutputError
 
 NOTICE = "Research software, not a medical device; not for clinical use."
 
@@ -24,11 +28,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("medseg.cli.methods:segment", "Segment a scan with one method."),
     "postprocess": ("medseg.cli.methods:postprocess", "Apply one postprocessing method to a segmentation."),
     "run": ("medseg.cli.run:run", "Run a pipeline on one scan: segmentation, measurements, report."),
+    "batch": ("medseg.cli.batch:batch", "Run a pipeline on all studies below a folder, and count them into one table."),
+    "verify": ("medseg.cli.verify:verify", "Run random cases of a batch again and compare them voxel by voxel."),
     "measure": ("medseg.cli.measure:measure", "Measure every segment of a segmentation."),
     "lesions": ("medseg.cli.lesions:lesions", "Measure every lesion: volume, diameters, RECIST measurability, a picture each."),
     "change": ("medseg.cli.change:change", "Follow lesions over time: growth or noise, doubling time, RECIST category."),
     "evaluate": ("medseg.cli.evaluate:evaluate", "Compare segmentations with their references: two files or two folders."),
     "agreement": ("medseg.cli.agreement:agreement", "Compare readers: Bland-Altman, ICC(2,1), repeatability."),
+    "review": ("medseg.cli.review:review", "Look at every case of a batch in the browser: accept, reject, fix."),
     "report": ("medseg.cli.report:report", "Write the report of a run, or of a segmentation with its scan."),
     "deid": ("medseg.cli.deid:deid", "Copy DICOM files without what names the patient."),
     "models": ("medseg.cli.models:models", "List, add, convert and remove trained networks, and show their cards."),
@@ -73,9 +80,12 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 done, 1 some failed, 2 usage, 3 input, 4 model or configuration, 5 output, 130/143 signals."""
+    _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given))
+    code = run(given)
+    is_lost = _close_streams()
+    sys.exit(OutputError.exit_code if is_lost and code == 0 else code)
 
 
 def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one border, one line an error family
@@ -85,8 +95,7 @@ def run(arguments: list[str]) -> int:  # noqa: PLR0911 - one border, one line an
         return value if isinstance(value, int) else 0
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail(arguments, "interrupted; nothing half-written was left", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # as `terminal.printing` raises it
         return 0
     except click.ClickException as err:
         return _fail(arguments, err.format_message(), 2)
@@ -110,9 +119,38 @@ def _fail(arguments: list[str], message: str, code: int, err: BaseException | No
         kind = type(err).__name__ if err is not None else "UsageError"
         document: dict[str, Any] = {"schema": "medseg.error/1", "error": {"type": kind, "message": message, "exit_code": code}}
         document["error"]["findings"] = [finding.to_dict() for finding in getattr(err, "findings", ())]
-        click.echo(json.dumps(document, indent=2))
-    click.echo(f"medseg: {message}", err=True)
+        with contextlib.suppress(OSError):
+            click.echo(json.dumps(document, indent=2))
+    with contextlib.suppress(OSError):  # a full disk behind standard error: the exit code says it
+        click.echo(f"medseg: {message}", err=True)
     return code
+
+
+def _open_streams() -> None:
+    """Give a program that was started without standard streams empty ones, so that no file takes their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - open to the end
+        stream = getattr(sys, name)
+        if number and isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")  # a name that a console cannot show is no reason to end
+
+
+def _close_streams() -> bool:
+    """Write out what waits to be printed, and say whether some of it was lost; a reader that wanted no more loses nothing."""
+    is_lost = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError) as err:
+            is_lost |= isinstance(err, OSError) and err.errno != errno.EPIPE
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return is_lost
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
@@ -19,6 +16,7 @@ import numpy as np
 
 from medseg.cli.phantom_faults import write_fault
 from medseg.cli.terminal import Terminal
+from medseg.core.child_process import kill_group, own_group
 
 if TYPE_CHECKING:
     from medseg.phantom.faults import Fault, FaultyScan
@@ -134,9 +132,7 @@ def _run(command: Sequence[str], folder: Path, timeout_s: float) -> _Ended:
     started = time.monotonic()
     with open(folder / "log.txt", "wb") as log:
         try:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=folder
-            )
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=folder, **own_group())
         except OSError as err:
             raise click.UsageError(f"{command[0]} cannot be run ({err.strerror or err}): check the command after --tool") from err
         try:
@@ -144,19 +140,10 @@ def _run(command: Sequence[str], folder: Path, timeout_s: float) -> _Ended:
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            _end(process)
+            kill_group(process)
+            process.wait()
     said = (folder / "log.txt").read_bytes()[-_MOST_SAID:].decode("utf-8", "replace")
     return _Ended(code, time.monotonic() - started, said)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, signal.SIGKILL)
-            else:  # pragma: no cover - Windows
-                process.kill()
-        process.wait()
 
 
 def _outcome(ended: _Ended) -> Outcome:

@@ -49,13 +49,15 @@ class _VolumeNumber(click.ParamType):
         self.fail(f"{value!r} is neither a number from 0{' nor all' if self.takes_all else ''}", param, ctx)
 
 
-def _options(takes_all: str) -> list[Callable[[Any], Any]]:
+def _options(takes_all: str, many: bool) -> list[Callable[[Any], Any]]:
     which_volume = "Which volume of a 4D file or series, or colour, from 0" + (f"; all {takes_all}." if takes_all else ".")
     which_transform = click.Choice(["sform", "qform"])
+    which_series = "Which DICOM series of a folder that holds several (its beginning is enough)."
+    which_stack = "Which stack of a series: its number, largest, or a field (EchoTime=4.92)."
     # the names are prefixed: a method may have a parameter spacing_mm of its own
     return [
-        _option("--series", "series", metavar="UID", help="Which DICOM series of a folder that holds several (its beginning is enough)."),
-        _option("--select", "select", metavar="WHAT", help="Which stack of a series: its number, largest, or a field (EchoTime=4.92)."),
+        *([] if many else [_option("--series", "series", metavar="UID", help=which_series)]),
+        _option("--stack" if many else "--select", "select", metavar="WHAT", help=which_stack),
         _option(
             "--volume",
             "volume_index",
@@ -74,15 +76,16 @@ def _option(flag: str, name: str, **settings: Any) -> Callable[[Any], Any]:
     return click.option(flag, _PREFIX + name, **settings)
 
 
-def reading(*, takes_all: str = "") -> Callable[[F], F]:
+def reading(*, takes_all: str = "", many: bool = False) -> Callable[[F], F]:
     """Add the reading options to a command, which gets them as `reading: ReadOptions`.
 
-    With `takes_all`, which says what `--volume all` does, the command also gets `every_volume`: True for it.
+    With `takes_all`, which says what `--volume all` does, the command also gets `every_volume`: True for it. A command that reads
+    `many` scans has no --series, and calls the choice of a stack --stack: its --select chooses among series.
     """
 
     def decorate(function: F) -> F:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            given = {name: kwargs.pop(_PREFIX + name) for name in _NAMES}
+            given = {name: kwargs.pop(_PREFIX + name, None) for name in _NAMES}
             if takes_all:
                 kwargs["every_volume"] = given["volume_index"] == ALL_VOLUMES
                 given["volume_index"] = None if kwargs["every_volume"] else given["volume_index"]
@@ -92,7 +95,7 @@ def reading(*, takes_all: str = "") -> Callable[[F], F]:
         wrapped.__doc__ = function.__doc__
         wrapped.__click_params__ = list(getattr(function, "__click_params__", []))  # type: ignore[attr-defined]
         command: Any = wrapped
-        for option in reversed(_options(takes_all)):
+        for option in reversed(_options(takes_all, many)):
             command = option(command)
         return command  # type: ignore[no-any-return]
 

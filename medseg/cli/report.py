@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 @click.option("--methods-text", is_flag=True, help="Also write methods.md and references.bib: text, citations, licences of what ran.")
 @click.option("--parquet", is_flag=True, help="Also write every table as .parquet.")
 @click.option("--lesions", is_flag=True, help="With --segmentation: also the diameters of each lesion, with calipers drawn.")
+@click.option("--identify", is_flag=True, help="Of a cohort: add patient IDs and paths to its tables. Do not share them then.")
+@click.option("--review", "reviews", type=click.Path(), multiple=True, help="Of a cohort: take in the decisions of this file.")
 @reading_options()
 @overwrite_option
 @speaking
@@ -44,20 +46,36 @@ def report(
     methods_text: bool,
     parquet: bool,
     lesions: bool,
+    identify: bool,
+    reviews: tuple[str, ...],
     reading: ReadOptions,
     overwrite: bool,
     terminal: Terminal,
 ) -> None:
     """Make the report of FOLDER (of medseg run, lesions or change) anew; of several FOLDERs, one that compares them.
 
-    Or give segmentations that were drawn elsewhere, each with its scan: they are measured, and their folder is written.
+    Or give segmentations that were drawn elsewhere, each with its scan: they are measured, and their folder is written. Of the
+    folder of medseg batch, the tables, flow.svg and qc.html of the cohort are made anew, with what reviewers decided.
 
     \b
     medseg report out/ --pdf --methods-text
+    medseg report cohort/ --review review.json
     medseg report --segmentation tumour.dcm --image CT/ -o report/
     """
+    from medseg.batch.records.layout import Layout
+    from medseg.cli.report_cohort import report_cohort
     from medseg.outputs.report_folder import ReportOptions, report_of_folders, report_of_segmentations
+    from medseg.reporting.dependencies import load
 
+    if len(folders) == 1 and not segmentations and Layout(Path(folders[0])).batch.is_file():
+        if output is not None or images or pdf or methods_text or lesions:
+            raise click.UsageError("of a cohort only its own files are made anew: give --title, --review, --identify or --parquet")
+        if parquet:
+            load("pyarrow")  # it is written wherever this is installed; who asks for it learns that it is not
+        report_cohort(Layout(Path(folders[0])), title, identify, [Path(review) for review in reviews], terminal)
+        return
+    if identify or reviews:
+        raise click.UsageError("--identify and --review are for the FOLDER of medseg batch")
     options = ReportOptions(title, attribution, pdf, methods_text, parquet, lesions, overwrite)
     if segmentations:
         if folders or output is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from medseg.core.errors import OutputError
 from medseg.method.settings import Progress, RunSettings, no_progress
 
 if TYPE_CHECKING:
@@ -22,6 +23,19 @@ _COMPILING = "compiling kernels, once on this machine (medseg warm does it befor
 _PIPE_WIDTH = 160
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class DeviceName(click.ParamType):
+    """cpu, cuda or cuda:N, checked by its form: a pipeline without a network never looks whether it is there."""
+
+    name = "cpu|cuda[:n]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name, or fail with what was given."""
+        kind, colon, number = str(value).partition(":")
+        if (kind in ("cpu", "cuda") and not colon) or (kind == "cuda" and number.isascii() and number.isdigit()):
+            return str(value)
+        self.fail(f"{value!r} is no device: cpu, cuda or cuda:0", param, ctx)
 
 
 @dataclass(frozen=True)
@@ -36,20 +50,26 @@ class Terminal:
         """Standard output."""
         from rich.console import Console
 
+        class Output(Console):
+            def on_broken_pipe(self) -> None:
+                raise BrokenPipeError  # not its own exit with 1, which means that something failed
+
         # a file or pipe has no width of its own: wide enough that no sentence is broken
-        return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+        return Output(highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
 
     def show(self, *renderables: RenderableType) -> None:
         """Print tables or lines for people."""
         if not self.as_json and not self.quiet:
             console = self.console
-            for renderable in renderables:
-                console.print(renderable)
+            with printing():
+                for renderable in renderables:
+                    console.print(renderable)
 
     def document(self, content: dict[str, Any]) -> None:
         """Print the one JSON document, where asked for."""
         if self.as_json:
-            click.echo(json.dumps(content, indent=2, allow_nan=False))
+            with printing():
+                click.echo(json.dumps(content, indent=2, allow_nan=False))
 
     def findings(self, findings: Iterable[Finding]) -> None:
         """Print what the checks found, the gravest first."""
@@ -86,6 +106,19 @@ class Terminal:
         """Yield run settings with a progress bar; a kernel that is compiled on its first use says so."""
         with self.progress() as progress, compiling_said(progress):
             yield RunSettings(device=device, progress=progress)
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Say what a standard output that takes no more means; one whose reader has gone ends the program quietly, as anywhere."""
+    try:
+        yield
+    except BrokenPipeError as err:
+        raise BrokenPipeError from err  # without its number, by which click would take it for an exit with 1
+    except OSError as err:
+        raise OutputError(
+            f"what is to be said cannot be printed ({err.strerror or err}): results that were written are whole; print to another place"
+        ) from err
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from medseg.cli.terminal import Terminal, compiling_said, speaking
 from medseg.method.settings import no_progress
 
 if TYPE_CHECKING:
+    from medseg.core.label_map import LabelMap
     from medseg.core.volume import Volume
 
 _DTYPES = ("int16", "uint16", "float32")  # what scans are stored in, and what filters give
 _COARSER = 2.0  # the example scans at half their size: compiling takes all the time
-_COMMANDS = ("write", "inspect", "measure", "lesions", "evaluate", "surface")
+_COMMANDS = ("write", "inspect", "measure", "lesions", "evaluate", "surface", "thumbnail")
 
 
 @click.command()
@@ -85,6 +86,16 @@ def _cast(volume: Volume, dtype: str) -> Volume:
     return volume.with_array((volume.array - min(0, int(volume.array.min())) if dtype == "uint16" else volume.array).astype(dtype))
 
 
+def _draw(volume: Volume, label_map: LabelMap) -> None:
+    """Draw the thumbnail that a batch makes of every case."""
+    from medseg.measurement.measure import measure
+    from medseg.reporting.thumbnail import thumbnail_png
+
+    for dtype in _DTYPES:
+        cast = _cast(volume, dtype)
+        thumbnail_png(cast, label_map, measure(label_map, cast))
+
+
 def _use_command(name: str) -> None:
     """Run a command on the files of an example, without a word."""
     from medseg.cli.main import run
@@ -97,6 +108,8 @@ def _use_command(name: str) -> None:
         write(scan.volume, image)
         write(scan.label_maps["truth"], labels)
         write(scan.label_maps["rough"], others)
+        if name == "thumbnail":
+            _draw(scan.volume, scan.label_maps["truth"])
         commands: dict[str, list[str]] = {
             "inspect": ["inspect", image],
             "measure": ["measure", labels, "--image", image, "-o", f"{folder}/t.csv"],

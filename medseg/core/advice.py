@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from medseg.core.advice_batch import BATCH
 from medseg.core.advice_classical import CLASSICAL
 from medseg.core.advice_comparing import COMPARING
 from medseg.core.advice_models import MODELS
@@ -371,7 +372,7 @@ _RESULTS = {
 }
 
 ADVICE: Mapping[str, Advice] = MappingProxyType(
-    _DICOM | _FILES | _SEGMENTS | _RESULTS | {code: Advice(*texts) for code, texts in (COMPARING | MODELS | CLASSICAL).items()}
+    _DICOM | _FILES | _SEGMENTS | _RESULTS | {code: Advice(*texts) for code, texts in (BATCH | COMPARING | MODELS | CLASSICAL).items()}
 )
 
 # Where one code is graver at one time than at another, what it then means

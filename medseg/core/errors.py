@@ -3,7 +3,7 @@
 MedsegError
 ├ InputError                     3  UnreadableFileError · InconsistentSeriesError(findings)
 │                                   UnsupportedFormatError › SeveralVolumesError(count)
-│                                   TooLargeError (ValueError)
+│                                   TooLargeError (ValueError) · WrongModalityError
 ├ GeometryError (ValueError)     3  SingularAffineError · GeometryMismatchError(expected, got)
 ├ SegmentError                   3  UnknownSegmentError (LookupError) · OverlappingSegmentsError
 ├ MethodError                    2  UnknownMethodError (LookupError) · DuplicateMethodError · ParameterError (ValueError)
@@ -66,6 +66,10 @@ class InconsistentSeriesError(InputError):
 
 class TooLargeError(InputError, ValueError):
     """A scan has more voxels than a method can number; cropping or resampling it first helps."""
+
+
+class WrongModalityError(InputError):
+    """A scan is of another modality than what is to be done with it."""
 
 
 class GeometryError(MedsegError, ValueError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +14,8 @@ from pathlib import Path
 from medseg.core.errors import MedsegError, OutputError, OutputExistsError, OutputVerificationError
 
 TEMPORARY_PREFIX = ".tmp-"  # what a killed process may leave behind; safe to delete
+# A folder of ours that gets its name as a whole (`give_name`): a folder of others may begin with the prefix, but not go on like this
+_UNNAMED_FOLDER = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}-.+")
 
 
 def write_verified(path: str | Path, write: Callable[[Path], None], verify: Callable[[Path], None], overwrite: bool = False) -> Path:
@@ -20,7 +24,8 @@ def write_verified(path: str | Path, write: Callable[[Path], None], verify: Call
     Both get the temporary path, whose suffixes are those of `path`; folders on the way are made. The temporary file is
     removed whatever happens, and a file that was at `path` stays untouched until the new one is proven. Raises
     OutputExistsError, OutputError (folder, permission, full disk) or OutputVerificationError (`verify` raised anything
-    of medseg's or an OSError).
+    of medseg's or an OSError). In a folder that is itself temporary the file gets its name at once, and is flushed by
+    `give_name` with all others there.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "a.txt"
@@ -33,6 +38,9 @@ def write_verified(path: str | Path, write: Callable[[Path], None], verify: Call
     """
     path = Path(path)
     _check_target(path, overwrite)
+    if any(map(_UNNAMED_FOLDER.fullmatch, path.parent.parts)):
+        _write_in_temporary(path, write, verify)
+        return path
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}{_suffix_of(path)}")
     try:
         try:
@@ -45,6 +53,54 @@ def write_verified(path: str | Path, write: Callable[[Path], None], verify: Call
         _remove(temporary)
     _flush_folder(path.parent)
     return path
+
+
+def give_name(temporary: Path, final: Path) -> None:
+    """Flush every file below a temporary folder, then give the folder its name; one that is there makes way.
+
+    The folder that was there is set aside as `<temporary>.old` until the new one has its name, and then deleted. Raises
+    OutputError; `temporary` is then still there.
+    """
+    aside = temporary.with_name(f"{temporary.name}.old")
+    try:
+        for folder, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _flush_file(Path(folder, name))
+            _flush_folder(Path(folder))
+        try:
+            os.rename(temporary, final)
+        except OSError as err:
+            if err.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            os.rename(final, aside)
+            os.rename(temporary, final)
+    except OSError as err:
+        raise OutputError(_message(final, err)) from err
+    _flush_folder(final.parent)
+    remove_tree(aside)
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder with all that is in it, or a file, as far as that can be done; nothing is fine too."""
+    if folder.is_dir() and not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        _remove(folder)
+
+
+def _write_in_temporary(path: Path, write: Callable[[Path], None], verify: Callable[[Path], None]) -> None:
+    try:
+        write(path)
+    except OSError as err:
+        _remove(path)
+        raise OutputError(_message(path, err)) from err
+    try:
+        verify(path)
+    except (MedsegError, OSError) as err:
+        _remove(path)
+        if isinstance(err, OutputVerificationError):
+            raise
+        raise OutputVerificationError(f"{path}: what was written cannot be read back ({err}); check the disk and try again") from err
 
 
 def _flush_and_verify(temporary: Path, verify: Callable[[Path], None], path: Path) -> None:
@@ -106,14 +162,18 @@ def check_folder(folder: str | Path) -> Path:
 def check_writable(folder: str | Path) -> None:
     """Prove that a folder can be written, or made where it is missing, and leave nothing behind; OutputError where not."""
     folder = Path(folder)
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+    except OSError as err:  # a name that no disk takes
+        raise OutputError(_message(folder, err)) from err
     check_folder(folder)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise OutputError(f"{path} is a folder; give the name of a file")
         if not overwrite and (path.exists() or path.is_symlink()):
@@ -149,8 +209,11 @@ def _rename(temporary: Path, path: Path, overwrite: bool) -> None:
 
 
 def _flush_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _flush_folder(folder: Path) -> None:

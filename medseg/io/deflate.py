@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,8 @@ from medseg.io.codec import adler32, crc32, deflated, usable_cores
 from medseg.io.slabs import LAST_BLOCK, SlabIndex
 
 _ZLIB_HEADER = b"\x78\x9c"
+_FEW_CHUNKS = 3  # a header and one slab
+_SMALL_BYTES = 1 << 17
 
 
 def write_gzip(file: BinaryIO, head: bytes, chunks: Iterable[memoryview], index: SlabIndex) -> None:
@@ -51,6 +54,15 @@ def _with_head(head: bytes, chunks: Iterable[memoryview]) -> Iterator[memoryview
 
 def _packed(chunks: Iterable[memoryview]) -> Iterator[tuple[memoryview, list[bytes]]]:
     """Yield every chunk and its deflate blocks in order; a few are worked on ahead, so that memory stays bounded."""
+    chunks = iter(chunks)
+    first = list(itertools.islice(chunks, _FEW_CHUNKS))
+    if len(first) < _FEW_CHUNKS and sum(chunk.nbytes for chunk in first) <= _SMALL_BYTES:
+        yield from ((chunk, deflated(chunk)) for chunk in first)  # threads take longer to start than this takes
+        return
+    yield from _packed_ahead(itertools.chain(first, chunks))
+
+
+def _packed_ahead(chunks: Iterable[memoryview]) -> Iterator[tuple[memoryview, list[bytes]]]:
     threads = usable_cores()
     with ThreadPoolExecutor(threads, thread_name_prefix="medseg-deflate") as pool:
         waiting: deque[tuple[memoryview, Future[list[bytes]]]] = deque()

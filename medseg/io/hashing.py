@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from medseg.core.errors import UnreadableFileError
-from medseg.io.stream import CHUNK_BYTES, open_file
+from medseg.io.byte_stream import CHUNK_BYTES, open_file, size_of
 
 
 def sha256_of(paths: str | Path | Iterable[str | Path]) -> str:
@@ -31,9 +31,9 @@ def sha256_of(paths: str | Path | Iterable[str | Path]) -> str:
 
 def _digest(path: str | Path) -> str:
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(CHUNK_BYTES))
     with open_file(path) as file:
         try:
+            buffer = memoryview(bytearray(max(1, min(CHUNK_BYTES, size_of(file)))))
             while count := file.readinto(buffer):  # type: ignore[attr-defined]
                 digest.update(buffer[:count])
         except OSError as err:

@@ -6,6 +6,7 @@ Source: MetaIO documentation, https://itk.org/Wiki/ITK/MetaIO/Documentation.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -94,7 +95,8 @@ def _channels_of(fields: Mapping[str, str], name: str) -> int:
     """How many numbers a voxel has: 1, or those of colours and channels."""
     text = fields.get("elementnumberofchannels", "1")
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= _MOST_CHANNELS:
-        raise UnsupportedFormatError(f"{name} holds {text} values a voxel; medseg reads 1 to {_MOST_CHANNELS}: split it first")
+        count = text if text.isascii() and text.isdigit() else "no number of"
+        raise UnsupportedFormatError(f"{name} holds {count} values a voxel; medseg reads 1 to {_MOST_CHANNELS}: split it first")
     return int(text)
 
 
@@ -102,10 +104,11 @@ def _sizes_of(fields: Mapping[str, str], name: str) -> tuple[int, ...]:
     """The extents; 2D and 5D are refused."""
     axes = fields.get("ndims", "?")
     if axes not in ("3", "4"):
-        raise UnsupportedFormatError(f"{name} holds {axes}D; medseg reads 3D and 4D volumes: split it first")
+        count = axes if axes.isascii() and axes.isdigit() else "?"
+        raise UnsupportedFormatError(f"{name} holds {count}D; medseg reads 3D and 4D volumes: split it first")
     sizes = _numbers(fields, "dimsize", int(axes), name)
     if not all(size >= 1 and size == int(size) for size in sizes):
-        raise UnreadableFileError(f"{name}: its header declares the impossible extents {fields['dimsize']!r}")
+        raise UnreadableFileError(f"{name}: its header declares impossible extents (DimSize)")
     extents = tuple(int(size) for size in sizes)
     count_voxels(extents, name)
     return extents
@@ -185,7 +188,8 @@ def _dtype_of(fields: Mapping[str, str], name: str) -> np.dtype[Any]:
         raise UnsupportedFormatError(f"{name} holds its voxels as text; write it as binary data")
     kind = fields.get("elementtype", "")
     if kind not in _DTYPES:
-        raise UnsupportedFormatError(f"{name} holds voxels of type {kind or 'unknown'}; medseg reads real numbers: convert it first")
+        known = kind if re.fullmatch(r"MET_[A-Z_]{1,24}", kind) else "unknown"
+        raise UnsupportedFormatError(f"{name} holds voxels of type {known}; medseg reads real numbers: convert it first")
     return np.dtype(_DTYPES[kind]).newbyteorder(">" if _is_true(fields, "binarydatabyteordermsb") else "<")
 
 

@@ -189,7 +189,8 @@ def _difference(header: NiftiHeader, shape: tuple[int, int, int], name: str) -> 
     sform, qform = grid_of(shape, _sform(header), name), grid_of(shape, _qform(header, name), name)
     distance = sform.distance_mm(qform)
     ratio = sform.voxel_volume_mm3 / qform.voxel_volume_mm3
-    if distance <= XFORM_TOLERANCE_MM + _qform_uncertainty_mm(header, shape, name) and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
+    is_near = distance <= XFORM_TOLERANCE_MM or distance <= XFORM_TOLERANCE_MM + _qform_uncertainty_mm(header, shape, name)
+    if is_near and abs(ratio - 1) <= XFORM_TOLERANCE_VOLUME:
         return None
     words = (
         f"corners up to {distance:.3g} mm apart, voxels of {sform.voxel_volume_mm3:.6g} mm³ ({sform.orientation}, sform) and "

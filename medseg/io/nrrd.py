@@ -65,8 +65,7 @@ def _other_axes(header: NrrdHeader, axes: tuple[int, ...]) -> list[int]:
     if not kinds <= _COUNTING | _CHANNELS:
         what = "complex numbers" if "complex" in kinds else "several values a voxel"
         raise UnsupportedFormatError(
-            f"{header.name} holds {what} (sizes {header.sizes}, kinds {' '.join(header.kinds)}); "
-            "split it into volumes, or read a segmentation with read_label_map"
+            f"{header.name} holds {what} (sizes {header.sizes}); split it into volumes, or read a segmentation with read_label_map"
         )
     return others
 

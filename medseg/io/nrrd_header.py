@@ -44,6 +44,7 @@ TYPE_NAMES = {np.dtype(dtype): max(names[:2], key=len) for dtype, names in _TYPE
     np.dtype("u8"): "unsigned long long int",
 }
 _ENCODINGS = {"raw": "raw", "gz": "gzip", "gzip": "gzip", "bz2": "bzip2", "bzip2": "bzip2"}
+_TEXT_ENCODINGS = frozenset({"ascii", "text", "txt", "hex"})
 # signs that turn the axes of a space into RAS+
 _SPACES = {
     "right-anterior-superior": (1, 1, 1),
@@ -83,7 +84,7 @@ class NrrdHeader:
         try:
             return int(self.fields.get(field, default))
         except ValueError as err:
-            raise UnreadableFileError(f"{self.name}: the field '{field}' is {self.fields[field]!r}, not a whole number") from err
+            raise UnreadableFileError(f"{self.name}: the field '{field}' is not a whole number") from err
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -102,7 +103,8 @@ class NrrdHeader:
         """The voxel type in stored byte order."""
         name = self.need("type").lower()
         if name not in _DTYPES:
-            raise UnsupportedFormatError(f"{self.name} holds voxels of type {name!r}, not real numbers; convert it first")
+            kind = "blocks (type block)" if name == "block" else "voxels of a type that NRRD does not know"
+            raise UnsupportedFormatError(f"{self.name} holds {kind}, not real numbers; convert it first")
         dtype = np.dtype(_DTYPES[name])
         if dtype.itemsize == 1:
             return dtype
@@ -116,9 +118,8 @@ class NrrdHeader:
         """ "raw", "gzip" or "bzip2"."""
         name = self.need("encoding").lower()
         if name not in _ENCODINGS:
-            raise UnsupportedFormatError(
-                f"{self.name} has the encoding {name!r}; medseg reads raw, gzip and bzip2: write it as one of them"
-            )
+            what = f"the encoding {name}" if name in _TEXT_ENCODINGS else "an unknown encoding"
+            raise UnsupportedFormatError(f"{self.name} has {what}; medseg reads raw, gzip and bzip2: write it as one of them")
         return _ENCODINGS[name]
 
     @property
@@ -193,7 +194,7 @@ def _parse_line(line: bytes, fields: dict[str, str], keys: dict[str, str], name:
         return
     field, colon, value = text.partition(":")
     if not colon:
-        raise UnreadableFileError(f"{name}: its header has a line that is none ({text[:40]!r}); copy or download the file again")
+        raise UnreadableFileError(f"{name}: its header has a line without a colon; copy or download the file again")
     if value.startswith("="):
         keys[field] = unescaped(value[1:])
     else:
@@ -205,7 +206,7 @@ def _vector(text: str, name: str) -> npt.NDArray[np.float64]:
     try:
         return np.array([float(part) for part in text.strip("() \t").split(",")])
     except ValueError as err:
-        raise UnreadableFileError(f"{name}: {text!r} in its header is no vector") from err
+        raise UnreadableFileError(f"{name}: its header has numbers in brackets that are no vector") from err
 
 
 def geometry_of(header: NrrdHeader, spacing_mm: Spacing | None = None) -> tuple[Geometry, tuple[int, ...], tuple[Finding, ...]]:
@@ -289,7 +290,7 @@ def _space_of(header: NrrdHeader) -> tuple[tuple[int, int, int], float, list[Fin
     space = header.space
     findings = []
     if space not in _SPACES and "space directions" in header.fields:
-        said = f"the space is {space!r}" if space else "the file names no space"
+        said = "the file names a space that is not the patient's" if space else "the file names no space"
         message = f"{said}: volumes are right, but left and right, front and back are a guess (LPS, as 3D Slicer guesses)"
         findings.append(Finding("ORIENTATION_UNKNOWN", Severity.WARNING, message))
     field = "space units" if "space units" in header.fields else "units"

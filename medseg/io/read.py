@@ -5,13 +5,13 @@ Files are recognised by their first bytes, in the order of `READERS`; the suffix
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg.core.errors import SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import InputError, SeveralVolumesError, UnreadableFileError, UnsupportedFormatError
 from medseg.core.geometry import Geometry
 from medseg.core.label_map import LabelMap
 from medseg.core.volume import Volume
@@ -106,6 +106,24 @@ def read_with(path: str | Path, options: ReadOptions) -> Volume:
 
         return read_series(path, options)
     return reader.read_stored(path, options).to_volume()
+
+
+def read_files(files: Sequence[str | Path], options: ReadOptions) -> Volume:
+    """Read the scan that is exactly these files: those of a DICOM series, or an image file with the data files it names.
+
+    What lies beside them is not looked at, and none of them is passed over: a file that is broken, or no image of the
+    series, refuses the whole. Raises what `read` raises.
+    """
+    first = Path(files[0])
+    try:
+        if is_archive(first) or find_reader(first) is not None:
+            return read_with(first, options)
+    except InputError:
+        if len(files) == 1:
+            raise  # beside others, a broken file is one of a DICOM series
+    from medseg.io.dicom.volume import read_series_files
+
+    return read_series_files(files, options)
 
 
 def _read_archive(path: Path, options: ReadOptions) -> Volume:

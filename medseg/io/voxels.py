@@ -88,7 +88,7 @@ def detached_file(header: Path, target: str) -> Path:
         )
     data = header.parent.joinpath(*parts)
     if not data.is_file():
-        raise UnreadableFileError(f"{header.name} needs the data file {target}, which is not beside it; copy both files")
+        raise UnreadableFileError(f"{header.name} needs a data file, which is not beside it under the name that it gives; copy both files")
     if not data.resolve().is_relative_to(header.parent.resolve()):
-        raise UnsupportedFormatError(f"{header.name}: its data file {target} is a link out of the folder; put the file itself there")
+        raise UnsupportedFormatError(f"{header.name}: its data file is a link out of the folder; put the file itself there")
     return data

@@ -102,22 +102,14 @@ def write_result(
 ) -> dict[str, Path]:
     """Write everything a run leaves behind; each file gets its name only when it was read back and found right."""
     check_folder(folder)
-    files: dict[str, Path] = {}
-    for name in formats:
-        path = folder / f"segmentation{FORMATS[name]}"
-        files[f"segmentation.{name}"] = write(result.label_map, path, source=result.volume, overwrite=overwrite)
-    record = {"reading": choices_of(reading or ReadOptions()), "findings": [finding.to_dict() for finding in result.findings]}
-    title = result.pipeline.title or result.pipeline.name
-    document = result.table.to_dict() | record | {"title": title} | ({"truth": dict(truth)} if truth is not None else {})
-    files["measurements.csv"] = write_text(folder / "measurements.csv", measurements_csv(result.table), overwrite=overwrite)
-    files["measurements.json"] = write_text(folder / "measurements.json", as_json(document), overwrite=overwrite)
+    files, document = _write_numbers(result, folder, formats, overwrite, truth, reading)
     try:
         pictures = draw(result)
     except MissingDependencyError:
         pictures = ()  # the command line says which extra draws the report
     else:
         content = ReportContent(
-            title,
+            document["title"],
             result.volume,
             result.label_map,
             result.table,
@@ -129,8 +121,40 @@ def write_result(
         )
         files |= write_report(content, folder, overwrite=overwrite)
     # Written last: its presence says that the folder is complete
-    files["provenance.json"] = write_text(folder / "provenance.json", as_json(result.provenance.to_dict() | record), overwrite=overwrite)
+    files["provenance.json"] = _write_provenance(result, folder, document, overwrite)
     return files
+
+
+def write_numbers(result: Result, folder: Path, *, formats: Sequence[str], reading: ReadOptions | None = None) -> dict[str, Path]:
+    """Write a run without pictures and report into an empty folder that is there."""
+    files, document = _write_numbers(result, folder, formats, False, None, reading)
+    return files | {"provenance.json": _write_provenance(result, folder, document, False)}
+
+
+def _write_numbers(
+    result: Result,
+    folder: Path,
+    formats: Sequence[str],
+    overwrite: bool,
+    truth: Mapping[str, Any] | None,
+    reading: ReadOptions | None,
+) -> tuple[dict[str, Path], dict[str, Any]]:
+    """Write segmentation and tables; return the files and what measurements.json holds."""
+    files: dict[str, Path] = {}
+    for name in formats:
+        path = folder / f"segmentation{FORMATS[name]}"
+        files[f"segmentation.{name}"] = write(result.label_map, path, source=result.volume, overwrite=overwrite)
+    record = {"reading": choices_of(reading or ReadOptions()), "findings": [finding.to_dict() for finding in result.findings]}
+    title = result.pipeline.title or result.pipeline.name
+    document = result.table.to_dict() | record | {"title": title} | ({"truth": dict(truth)} if truth is not None else {})
+    files["measurements.csv"] = write_text(folder / "measurements.csv", measurements_csv(result.table), overwrite=overwrite)
+    files["measurements.json"] = write_text(folder / "measurements.json", as_json(document), overwrite=overwrite)
+    return files, document
+
+
+def _write_provenance(result: Result, folder: Path, document: Mapping[str, Any], overwrite: bool) -> Path:
+    record = {name: document[name] for name in ("reading", "findings")}
+    return write_text(folder / "provenance.json", as_json(result.provenance.to_dict() | record), overwrite=overwrite)
 
 
 def write_report(content: ReportContent, folder: Path, *, overwrite: bool, attribution: str = "") -> dict[str, Path]:

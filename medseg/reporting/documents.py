@@ -12,7 +12,7 @@ from medseg.core.provenance import InputRecord, Provenance, StepRecord
 
 MEASURE = "medseg.measure/"
 PROVENANCE = "medseg.provenance/"
-_ROW_KEYS = frozenset(
+ROW_KEYS = frozenset(
     (
         "number",
         "label",
@@ -70,7 +70,7 @@ def _row(entry: Mapping[str, Any], unit: str) -> SegmentRow:
     )
     measurements = {"volume": volume}
     for name, quantity in entry.items():
-        if name in _ROW_KEYS or name.endswith(_REASON) or isinstance(quantity, (bool, str, list, Mapping)):
+        if name in ROW_KEYS or name.endswith(_REASON) or isinstance(quantity, (bool, str, list, Mapping)):
             continue
         why = str(entry.get(name + _REASON) or "")
         if quantity is None and not why:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ Index = tuple[int, int, int]
 
 _LESION_WORDS = ("tumour", "tumor", "lesion", "metasta", "nodule", "carcinoma", "sarcoma", "cyst", "gtv", "neoplasm", "cancer")
 _OUTER_WORDS = ("body", "skin", "torso", "trunk", "external", "outline")
+_HULL_OPACITY, _OPACITY_AROUND_LESION = 0.08, 0.26  # where the surface faces the viewer
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,20 @@ def outer_numbers(places: tuple[Place, ...]) -> frozenset[int]:
         if (encloses or named) and not is_lesion(place.segment):
             found.add(place.segment.number)
     return frozenset(found)
+
+
+def glass_opacity(places: Sequence[Place], outer: Collection[int]) -> dict[int, float]:
+    """Return the segments that surfaces are drawn through, and their least opacity: the `outer` ones, and every one around a lesion."""
+    found = dict.fromkeys(outer, _HULL_OPACITY)
+    lesions = [place for place in places if is_lesion(place.segment)]
+    for place in places if lesions else ():
+        if place not in lesions and any(_holds(place, lesion) for lesion in lesions):
+            found.setdefault(place.segment.number, _OPACITY_AROUND_LESION)
+    return found
+
+
+def _holds(outside: Place, inside: Place) -> bool:
+    return all(a <= c and d <= b for a, b, c, d in zip(outside.first, outside.last, inside.first, inside.last, strict=True))
 
 
 def find_places(label_map: LabelMap) -> tuple[Place, ...]:

@@ -15,7 +15,7 @@ from medseg.core.label_map import LabelMap
 from medseg.core.measurement import MeasurementTable
 from medseg.reporting.canvas import FAINT, Canvas
 from medseg.reporting.legend import draw_legend
-from medseg.reporting.places import Place, find_places, is_lesion, outer_numbers
+from medseg.reporting.places import Place, find_places, glass_opacity, outer_numbers
 
 if TYPE_CHECKING:
     from medseg.reporting.ray_casting import Camera, Hits
@@ -34,6 +34,7 @@ _VIEWS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]]
 }
 _LEGEND_WIDTH = 290
 _SUPERSAMPLING = 2
+_BORDER = 44  # pixels around the segments: room for letters and scale bar
 _NEUTRAL = np.array([[16, 20, 27], [34, 41, 52]], dtype=np.float32)  # top and bottom of the backdrop
 _ROUND_LENGTHS_MM = (5, 10, 20, 50, 100, 200)
 
@@ -72,7 +73,7 @@ def render_3d_png(
         canvas.picture(np.rint(_backdrop(height, width)).astype(np.uint8), 0, 0)
         canvas.text("no segment has voxels", width / 2, height / 2, size=18, colour=FAINT, align="center")
         return canvas.png()
-    camera = _camera(label_map, places, view, room * _SUPERSAMPLING, height * _SUPERSAMPLING)
+    camera = _camera(label_map, places, view, (room * _SUPERSAMPLING, height * _SUPERSAMPLING))
     scene = _scene(label_map, places, camera)
     page = np.repeat(_backdrop(height, 1), width, axis=1)
     page[:, :room] = scene.reshape(height, _SUPERSAMPLING, room, _SUPERSAMPLING, 3).mean(axis=(1, 3))
@@ -86,15 +87,24 @@ def render_3d_png(
 def surface_pixels(label_map: LabelMap, place: Place, size: tuple[int, int], view: str = "anterior") -> npt.NDArray[np.uint8]:
     """Render the surface of one segment alone as the pixels (height, width, 3) of a small picture."""
     width, height = size
-    camera = _camera(label_map, (place,), view, width * _SUPERSAMPLING, height * _SUPERSAMPLING)
-    scene = _scene(label_map, (place,), camera)
-    averaged = scene.reshape(height, _SUPERSAMPLING, width, _SUPERSAMPLING, 3).mean(axis=(1, 3))
+    pixels = scene_pixels(label_map, (place,), (width * _SUPERSAMPLING, height * _SUPERSAMPLING), view=view)
+    averaged = pixels.reshape(height, _SUPERSAMPLING, width, _SUPERSAMPLING, 3).mean(axis=(1, 3))
     return np.asarray(np.rint(averaged).astype(np.uint8))
 
 
-def _camera(label_map: LabelMap, places: tuple[Place, ...], view: str, width: int, height: int) -> Camera:
+def scene_pixels(
+    label_map: LabelMap, places: tuple[Place, ...], size: tuple[int, int], *, view: str = "anterior", border: int = _BORDER * _SUPERSAMPLING
+) -> npt.NDArray[np.float32]:
+    """Render the surfaces of these segments, one ray a pixel: (height, width, 3) from 0 to 255, `border` pixels free on each side."""
+    return _scene(label_map, places, _camera(label_map, places, view, size, border))
+
+
+def _camera(
+    label_map: LabelMap, places: tuple[Place, ...], view: str, size: tuple[int, int], border: int = _BORDER * _SUPERSAMPLING
+) -> Camera:
     from medseg.reporting.ray_casting import Camera
 
+    width, height = size
     forward, up = (np.array(direction, dtype=np.float64) for direction in _VIEWS[view])
     forward /= np.linalg.norm(forward)
     up -= forward * (up @ forward)
@@ -104,7 +114,6 @@ def _camera(label_map: LabelMap, places: tuple[Place, ...], view: str, width: in
     corners += np.sign(corners - corners.mean(axis=0)) * 0.5
     offsets = label_map.geometry.index_to_world(corners)
     across, upward = offsets @ right, offsets @ up
-    border = 44 * _SUPERSAMPLING
     pixel_mm = max(np.ptp(across) / max(width - 2 * border, 1), np.ptp(upward) / max(height - 2 * border, 1), 1e-3)
     along = offsets @ forward
     centre = right * (across.min() + across.max()) / 2 + up * (upward.min() + upward.max()) / 2 + forward * (along.min() - 10.0)
@@ -116,7 +125,7 @@ def _scene(label_map: LabelMap, places: tuple[Place, ...], camera: Camera) -> np
     from medseg.reporting.ray_casting import cast_rays
     from medseg.reporting.surfaces import smooth_field
 
-    clearness = _glass(places)
+    clearness = glass_opacity(places, outer_numbers(places))
     depth = np.full((camera.height, camera.width), np.inf, dtype=np.float32)
     picture = np.repeat(_backdrop(camera.height, 1), camera.width, axis=1)
     glass: list[_Layer] = []
@@ -145,20 +154,6 @@ def _scene(label_map: LabelMap, places: tuple[Place, ...], camera: Camera) -> np
 def _window(hits: Hits) -> tuple[slice, slice]:
     height, width = hits.depth_mm.shape
     return slice(hits.top, hits.top + height), slice(hits.left, hits.left + width)
-
-
-def _glass(places: tuple[Place, ...]) -> dict[int, float]:
-    """The segments to see through and their least opacity: the outer one, and every one around a lesion."""
-    found = dict.fromkeys(outer_numbers(places), 0.08)
-    lesions = [place for place in places if is_lesion(place.segment)]
-    for place in places:
-        if place not in lesions and any(_holds(place, lesion) for lesion in lesions):
-            found.setdefault(place.segment.number, 0.26)
-    return found
-
-
-def _holds(outer: Place, inner: Place) -> bool:
-    return all(a <= c and d <= b for a, b, c, d in zip(outer.first, outer.last, inner.first, inner.last, strict=True))
 
 
 def _shaded(place: Place, normals: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -13,6 +13,7 @@ from medseg.reporting.places import Place
 
 _LONGEST_AXIS = 160  # cells: more than the pixels of a picture can show, and 16 MB at most
 _PAD = 3  # empty cells around a segment: the smoothed surface is closed, also where the scan cut it
+_LEAST_LEVEL = 0.08
 _SIGMA = 1.5  # cells; less for what is only a few cells thick
 
 
@@ -70,5 +71,7 @@ def _block_means(label_map: LabelMap, place: Place, factors: npt.NDArray[np.int_
 def _level(values: npt.NDArray[np.float32], amount: float) -> float:
     flat = values.ravel(order="K")
     inside = min(max(1, round(amount)), flat.size - 1)
-    level = float(np.partition(flat, flat.size - inside)[flat.size - inside])
-    return min(0.5, max(0.08, level))
+    near = flat[flat > _LEAST_LEVEL]  # few of the cells: what lies below cannot be the level
+    if near.size < inside:
+        return _LEAST_LEVEL
+    return min(0.5, float(np.partition(near, near.size - inside)[near.size - inside]))

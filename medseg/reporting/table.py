@@ -102,12 +102,22 @@ def compare_with_truth(table: MeasurementTable, truth: Mapping[str, Any]) -> tup
             error = 0.0 if volume == 0 else None
             found.append(TruthRow(label, volume, truth_ml, error, "" if volume == 0 else "the true volume is 0"))
         else:
-            found.append(TruthRow(label, volume, truth_ml, 100 * (volume - truth_ml) / truth_ml, _remark(row)))
+            found.append(TruthRow(label, volume, truth_ml, 100 * (volume - truth_ml) / truth_ml, _remark(row, truth_ml)))
     return tuple(found)
 
 
-def _remark(row: SegmentRow | None) -> str:
-    return "" if row is None or row.status is Status.MEASURED else status_words(row)
+def _remark(row: SegmentRow | None, truth_ml: float) -> str:
+    """Say what limits a volume, and where the truth lies outside of its interval how far the whole border would have to move."""
+    if row is None:
+        return ""
+    remarks = [] if row.status is Status.MEASURED else [status_words(row)]
+    volume = row.measurements["volume"]
+    if volume.interval is not None and volume.value is not None and not volume.interval[0] <= truth_ml <= volume.interval[1]:
+        shell = value_of(row, "half_voxel_shell_ml")
+        side = "in" if truth_ml > volume.value else "out"
+        cause = f": the border lies about {abs(truth_ml - volume.value) / (2 * shell):.2f} voxels too far {side}" if shell else ""
+        remarks.append(f"outside the 95 % interval{cause}")
+    return "; ".join(remarks)
 
 
 def expected_volumes(truth: Mapping[str, Any]) -> dict[str, float]:

@@ -6,12 +6,8 @@ Standard library only.
 
 from __future__ import annotations
 
-import os
 import queue
-import re
-import signal
 import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -20,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from medseg.core.child_process import kill_group, last_words, own_group, signal_name
 from medseg.slicer_bridge.job_fields import JobFormatError
 from medseg.slicer_bridge.jobs import PROTOCOL, Job, check_request, parse_event, to_line
 from medseg.slicer_bridge.paths import clear_job_files
@@ -141,7 +138,7 @@ class _Life:
             stderr=subprocess.PIPE,
             env=environment,
             cwd=folder,
-            **_own_group(),
+            **own_group(),
         )
         self.ready: Event | None = None
         self.unfinished: dict[str, Job] = {}
@@ -222,13 +219,7 @@ class _Life:
         """Kill the process and everything it started."""
         if self._process.poll() is not None:
             return
-        if sys.platform == "win32":
-            subprocess.run(["taskkill", "/T", "/F", "/PID", str(self.pid)], check=False, capture_output=True)
-        else:
-            try:
-                os.killpg(self.pid, signal.SIGKILL)  # its own session: the number of its group is its own
-            except ProcessLookupError:
-                return
+        kill_group(self._process)
         _until(lambda: self._process.poll() is not None, _READ_REST_S)
 
     def _write(self) -> None:
@@ -325,13 +316,6 @@ def _died(id: str | None, message: str) -> Event:
     return {"id": id, "event": "error", "kind": "WorkerDied", "message": message, "exit_code": 1}
 
 
-def _own_group() -> dict[str, Any]:
-    """Start the process apart, so that its children can be ended with it and an interrupt of the host does not reach it."""
-    if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
-    return {"start_new_session": True}
-
-
 def _until(is_so: Any, seconds: float) -> bool:
     """Wait until something is so, at most so long; return whether it is."""
     end = time.monotonic() + seconds
@@ -349,7 +333,7 @@ def death_sentence(code: int | None, stderr: Sequence[str]) -> str:
     'the worker was killed (signal SIGKILL): most likely memory ran out. Crop or resample the scan, or close other programs'
     """
     if code is not None and code < 0:
-        name = _signal_name(-code)
+        name = signal_name(-code)
         if name == "SIGKILL":
             return f"the worker was killed (signal {name}): most likely memory ran out. Crop or resample the scan, or close other programs"
         how = f"the worker crashed (signal {name})"
@@ -357,34 +341,3 @@ def death_sentence(code: int | None, stderr: Sequence[str]) -> str:
         how = f"the worker ended by itself (exit code {'unknown' if code is None else code})"
     words = last_words(stderr)
     return f"{how}{f', saying: {words}' if words else ''}. Start it again; if it happens again, press Doctor"
-
-
-def last_words(stderr: Sequence[str], home: Path | None = None) -> str:
-    """Return the line of a log that tells most: a fatal error of Python, else the last one; paths become file names.
-
-    `home` is the folder of this user, found out by default: its name may hold spaces, at which other paths are taken to end.
-
-    >>> last_words(["/home/someone/env/bin/python: No module named medseg"])
-    'python: No module named medseg'
-    """
-    fatal = [line for line in stderr if line.startswith("Fatal Python error")]
-    spoken = [line for line in stderr if line.strip()]
-    line = (fatal or spoken or [""])[-1].strip()
-    own = home or _home()
-    if len(own.parts) > 1:
-        line = line.replace(str(own), "")
-    return re.sub(r"(?:[A-Za-z]:)?(?:[\\/][^\\/\s:'\"]+)*[\\/](?=[^\\/\s:'\"]+)", "", line)[:300]
-
-
-def _home() -> Path:
-    try:
-        return Path.home()
-    except RuntimeError:  # a user without one
-        return Path("~")
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

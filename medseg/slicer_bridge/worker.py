@@ -18,9 +18,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 from medseg import __version__
 from medseg.core.errors import MedsegError
+from medseg.core.served_process import LineChannel, quieten, take_streams
 from medseg.slicer_bridge.job_fields import JobFormatError
 from medseg.slicer_bridge.jobs import PROTOCOL, Cancel, Job, parse_request, to_line
-from medseg.slicer_bridge.worker_limits import limit_memory, quieten
+from medseg.slicer_bridge.worker_limits import limit_memory
 
 if TYPE_CHECKING:
     from medseg.slicer_bridge.worker_context import Context, Strays
@@ -32,28 +33,10 @@ _CLEAN_UP_S = 0.3  # what a cancelled job gets to remove its half-written files
 _IDLE_S = 0.2
 
 
-class Channel:
-    """Standard output as it was before libraries could write to it: one event a line, from any thread."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
-
-    def send(self, event: dict[str, Any]) -> None:
-        """Write one event; a host that is gone ends the process."""
-        line = to_line(event)
-        try:
-            with self._lock:
-                self._stream.write(line)
-                self._stream.flush()
-        except (OSError, ValueError):
-            os._exit(0)
-
-
 class Desk:
     """The jobs that wait and the one that runs; a thread reads requests, the main thread works."""
 
-    def __init__(self, channel: Channel, memory_gb: float | None = None) -> None:
+    def __init__(self, channel: LineChannel, memory_gb: float | None = None) -> None:
         self._channel = channel
         self._memory_gb = memory_gb
         self._waiting: deque[Job] = deque()
@@ -223,18 +206,6 @@ def _trace(err: BaseException) -> None:
     sys.stderr.flush()
 
 
-def _streams() -> tuple[IO[bytes], IO[bytes]]:
-    """Take standard input and output for the protocol; libraries then read nothing and print to standard error."""
-    requests = os.fdopen(os.dup(0), "rb")
-    events = os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    sys.stdout.flush()
-    os.dup2(2, 1)
-    return requests, events
-
-
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m medseg.slicer_bridge.worker", description=__doc__)
     parser.add_argument("--memory-gb", type=float, default=None, help="most memory this process may take")
@@ -244,8 +215,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the worker until its host goes."""
     options = _options(arguments)
-    requests, events = _streams()
-    channel = Channel(events)
+    requests, events = take_streams()
+    channel = LineChannel(events, to_line)
     quieten()
     is_limited = limit_memory(options.memory_gb)
     desk = Desk(channel, options.memory_gb if is_limited else None)

@@ -32,6 +32,7 @@ def checkout(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run_in_their_order(checkout):
     assert len(commands()) > 8
     for line in commands():
@@ -40,6 +41,7 @@ def test_the_commands_of_the_readme_run_in_their_order(checkout):
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.slow
 def test_the_python_of_the_readme_runs(checkout):
     assert snippets()
     for snippet in snippets():

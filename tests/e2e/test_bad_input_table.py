@@ -9,6 +9,7 @@ from typing import Any
 
 import bad_inputs as make
 import pytest
+from bad_batch_checks import awkward_names, broken_index, killed_worker, short_names, studies, two_runs
 from bad_input_checks import (
     Bench,
     Check,
@@ -62,7 +63,6 @@ class Row:
     known: str = ""  # why the row fails for now
 
 
-BATCH = "medseg batch does not exist yet"
 NUMBERS = ("0\\0", "", "-1\\-1", "nan\\nan", "1,0\\1,0")  # each as it stands in the file
 ROWS = (
     Row(
@@ -110,7 +110,7 @@ ROWS = (
         every(refuse(e.InputError, "TOO_FEW_SLICES"), warn("TOO_FEW_SLICES", shape=(7, 5, 3))),
     ),
     Row(25, "long names, no suffix, Unicode, bytes", make.strange_names, warn()),
-    Row(26, "paths too long for Windows, names that differ in case", nothing, not_yet(f"short names of cases: {BATCH}")),
+    Row(26, "paths too long for Windows, names that differ in case", awkward_names, short_names),
     Row(27, "a file that changes while it is read", make.series, changed_meanwhile),
     Row(28, "impossible pixel spacing", make.with_field("PixelSpacing", None, *NUMBERS), refuse(e.InputError, "BAD_PIXEL_SPACING")),
     Row(29, "impossible orientation or position", make.misplaced, refuse(e.InputError, "BAD_ORIENTATION|MISSING_GEOMETRY")),
@@ -131,17 +131,17 @@ ROWS = (
     Row(39, "a model of another number of labels", copy_of_model, other_segments),
     Row(40, "no network, half a download", copy_of_model, half_downloads),
     Row(41, "too little memory on the device", nothing, not_yet("needs a CUDA device that is full")),
-    Row(42, "a device that is lost", nothing, not_yet(f"workers that start again: {BATCH}")),
+    Row(42, "a device that is lost", nothing, not_yet("needs a CUDA device; played by a worker in tests/batch/run/test_runner.py")),
     Row(43, "a network that gives NaN", copy_of_model, not_finite),
-    Row(44, "a worker killed for want of memory", nothing, not_yet(BATCH)),
+    Row(44, "a worker killed for want of memory", studies, killed_worker),
     Row(45, "a decoder that crashes", nothing, decoding(b"abort", "SIGABRT")),
     Row(46, "a decoder that hangs", nothing, decoding(b"hang", "too long")),
     Row(47, "Ctrl-C and SIGTERM", sound, both(ended(signal.SIGINT, 130, 0), ended(signal.SIGTERM, 143, 0))),
     Row(48, "an output that cannot be written, a full disk", sound, no_output),
     Row(49, "kill -9 while a file is written", sound, ended(signal.SIGKILL, -9, 1)),
-    Row(50, "two runs into one folder", nothing, not_yet(BATCH)),
-    Row(51, "a damaged journal", nothing, not_yet(f"the journal: {BATCH}")),
-    Row(52, "a network disk that hiccups", nothing, not_yet(f"repeated reads: {BATCH}")),
+    Row(50, "two runs into one folder", studies, two_runs),
+    Row(51, "a damaged journal", studies, broken_index),
+    Row(52, "a network disk that hiccups", nothing, not_yet("needs a network disk; EIO and ESTALE are played in tests/batch")),
 )
 
 

@@ -101,3 +101,28 @@ def test_errors_hold_nothing_of_the_patient(medseg, scan: Path, tmp_path: Path, 
     assert runs[2].code == 3
     assert not [_canaries_in(done.out + done.err) for done in runs if _canaries_in(done.out + done.err)]
     assert _leaks(tmp_path, scan) == []
+
+
+@pytest.mark.slow
+def test_a_batch_names_the_patient_in_its_private_part_alone(medseg, scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "studies" / "ZZCANARY^QQGIVEN").mkdir(parents=True)
+    scan.rename(tmp_path / "studies" / "ZZCANARY^QQGIVEN" / "scan")
+    broken = tmp_path / "studies" / "zz-id-77 zzacc-99"
+    broken.mkdir()
+    (broken / "ZZCANARY.nii.gz").write_bytes(b"\x1f\x8b\x08\x00ZZCANARY")
+    (tmp_path / "p.yaml").write_text(
+        "schema: medseg.pipeline/1\nname: bone\nsegment: {method: threshold, parameters: {lower: 200, label: bone}}\n"
+    )
+    batch = ("batch", "studies", "-o", "out", "--pipeline", "p.yaml")
+    runs = [
+        medseg(*batch, "--dry-run"),
+        medseg(*batch),
+        medseg(*batch, "--json-events", "--retry-failed"),
+        medseg("report", "out"),
+        medseg("verify", "out"),
+    ]
+    assert [done.code for done in runs] == [0, 1, 1, 0, 0], [done.err for done in runs]
+    assert not [_canaries_in(done.out + done.err) for done in runs if _canaries_in(done.out + done.err)]
+    (tmp_path / "out" / "private").rename(tmp_path / "private")
+    assert _leaks(tmp_path / "out", tmp_path / "studies") == []
+    assert _leaks(tmp_path / "private", tmp_path / "studies") != []  # the test can see it where it is

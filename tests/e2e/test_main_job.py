@@ -31,6 +31,7 @@ def test_the_demo_ends_with_every_volume_within_one_percent(medseg, tmp_path):
             assert str(tmp_path) not in path.read_text(encoding="utf-8"), path.name
 
 
+@pytest.mark.slow
 def test_the_three_forms_of_the_demo_hold_the_same_segments(medseg, tmp_path):
     assert medseg("demo", "-o", "out", "--device", "cpu", "--quiet").code == 0
     nifti, nrrd, dicom = (read_label_map(tmp_path / "out" / f"segmentation.{suffix}") for suffix in ("nii.gz", "seg.nrrd", "dcm"))
@@ -48,6 +49,7 @@ def test_the_three_forms_of_the_demo_hold_the_same_segments(medseg, tmp_path):
     assert laterality == {"kidney_right": "Right", "kidney_left": "Left"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("label", "least"), [("subcutaneous_fat", 0.88), ("torso_fat", 0.80), ("skeletal_muscle", 0.65)])
 def test_body_composition_of_a_real_scan(medseg, shared_data, tmp_path, label, least):
     scan = shared_data / "ct_totalseg_organs" / "image.nii.gz"
@@ -79,6 +81,7 @@ def test_a_real_dicom_series_becomes_nifti_with_its_intensities_where_they_were(
         assert array[tuple(index)] == probe["value"]
 
 
+@pytest.mark.slow
 def test_no_patient_attribute_reaches_an_output(medseg, sample_data, tmp_path):
     folder = tmp_path / "study"
     folder.mkdir()

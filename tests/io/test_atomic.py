@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from medseg.core.errors import OutputError, OutputExistsError, OutputVerificationError, UnreadableFileError
-from medseg.io.atomic import check_folder, check_writable, write_bytes, write_text, write_verified
+from medseg.io import atomic
+from medseg.io.atomic import check_folder, check_writable, give_name, remove_tree, write_bytes, write_text, write_verified
 
 
 def fine(path: Path) -> None:
@@ -145,3 +146,68 @@ def test_checking_an_output_leaves_no_folder_behind(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError):
         check_writable(tmp_path / "file" / "b")
+
+
+def test_in_a_temporary_folder_files_get_their_names_at_once(tmp_path, monkeypatch):
+    """They are flushed with their folder; what cannot be read back does not stay."""
+    flushed = []
+    monkeypatch.setattr(atomic, "_flush_file", flushed.append)
+    folder = tmp_path / ".tmp-0123456789abcdef-t" / "pictures"
+    write_text(folder / "a.txt", "text")
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert flushed == []
+
+    def broken(temporary: Path) -> None:
+        raise OutputVerificationError("another text")
+
+    with pytest.raises(OutputVerificationError):
+        write_verified(folder / "b.txt", lambda path: path.write_text("x") and None, broken)
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    give_name(tmp_path / ".tmp-0123456789abcdef-t", tmp_path / "final")
+    assert [path.name for path in flushed] == ["a.txt"]
+    assert (tmp_path / "final" / "pictures" / "a.txt").read_text() == "text"
+
+
+def test_a_folder_takes_the_place_of_another_whole(tmp_path):
+    """Nothing of the old one stays, beside or within the new one."""
+    old, new = tmp_path / "case", tmp_path / ".tmp-case"
+    old.mkdir()
+    (old / "old").write_text("")
+    new.mkdir()
+    (new / "new").write_text("")
+    give_name(new, old)
+    assert [path.name for path in old.iterdir()] == ["new"]
+    assert os.listdir(tmp_path) == ["case"]
+
+
+def test_a_folder_that_cannot_get_its_name_stays(tmp_path):
+    """The place is that of a folder that is not there."""
+    new = tmp_path / ".tmp-case"
+    new.mkdir()
+    with pytest.raises(OutputError):
+        give_name(new, tmp_path / "missing" / "case")
+    assert new.is_dir()
+
+
+def test_removing_follows_no_link(tmp_path):
+    """A link is deleted, not what it leads to; what is not there is fine."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("link", "nothing"):
+        remove_tree(tmp_path / name)
+    assert (tmp_path / "kept" / "file").is_file()
+    assert not (tmp_path / "link").exists()
+    remove_tree(tmp_path / "kept")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_of_the_user_with_such_a_name_is_like_any_other(tmp_path: Path) -> None:
+    """What lies there is not replaced unasked, and a file appears whole."""
+    target = write_text(tmp_path / ".tmp-job" / "a.txt", "first")
+    with pytest.raises(OutputExistsError):
+        write_text(target, "second")
+    named = write_text(tmp_path / ".tmp-0123456789abcdef-t" / "a.txt", "first")
+    with pytest.raises(OutputExistsError):
+        write_text(named, "second")
+    assert target.read_text() == named.read_text() == "first"

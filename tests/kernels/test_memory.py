@@ -73,10 +73,12 @@ def measured() -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(STATED))
 def test_a_kernel_takes_no_more_memory_than_it_says(measured: dict[str, float], name: str) -> None:
     assert measured[name] <= STATED[name] + SLACK
 
 
+@pytest.mark.slow
 def test_every_measured_kernel_has_a_bound(measured: dict[str, float]) -> None:
     assert set(measured) == set(STATED)

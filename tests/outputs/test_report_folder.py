@@ -105,6 +105,7 @@ def test_a_changed_number_stops_the_report_and_is_named(folder, file):
     assert (folder / "report.html").read_bytes() == report
 
 
+@pytest.mark.slow
 def test_several_scans_are_compared(case, tmp_path):
     """Two segmentations of one structure: a folder each, one report, the difference with its interval."""
     label_map = read_label_map(case[0])

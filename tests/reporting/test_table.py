@@ -134,6 +134,17 @@ def test_truth_is_compared_honestly(table):
     assert list(again[0]) == ["label", "volume_ml", "truth_ml", "error_percent", "reason"]
 
 
+def test_a_truth_outside_of_the_interval_is_said_with_what_it_takes():
+    """Half a voxel is worth 10 ml: 4 ml too little are a border 0.2 voxels too far in."""
+    shell = Measurement("liver", "half_voxel_shell_ml", 10.0, "ml")
+    volume = Measurement("liver", "volume", 100.0, "ml", interval=(99.0, 101.0))
+    rows = MeasurementTable((SegmentRow(1, "liver", Status.MEASURED, "", {"volume": volume, "half_voxel_shell_ml": shell}, 9),))
+    said = {truth: compare_with_truth(rows, {"liver": truth})[0].reason for truth in (100.9, 104.0, 98.0)}
+    assert said[100.9] == ""
+    assert said[104.0] == "outside the 95 % interval: the border lies about 0.20 voxels too far in"
+    assert said[98.0] == "outside the 95 % interval: the border lies about 0.10 voxels too far out"
+
+
 def test_truth_documents_are_understood(table):
     entries = [{"label": "liver", "volume_ml": 1500.0, "number": 1}]
     assert compare_with_truth(table, {"schema": "x", "segments": entries}) == compare_with_truth(table, {"liver": 1500.0})

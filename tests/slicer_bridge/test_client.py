@@ -33,6 +33,7 @@ worker_jobs.JOBS["export"] = "stand_in:describe"
 from medseg.slicer_bridge.worker import main
 main({arguments!r})
 """
+SOON_S = 10  # far less than the jobs take that are cancelled here; alone it takes less than one
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
 
@@ -55,7 +56,7 @@ def small(job_folder: Path) -> Volume:
     return Volume(np.arange(1000, dtype=np.int16).reshape(10, 10, 10), Geometry((10, 10, 10), np.eye(4)), "CT", "HU")
 
 
-def test_cancel_of_a_job_that_listens_ends_within_a_second_and_leaves_nothing(hosts: Callable[..., Any], job_folder: Path) -> None:
+def test_cancel_of_a_job_that_listens_ends_soon_and_leaves_nothing(hosts: Callable[..., Any], job_folder: Path) -> None:
     host = hosts(*doing("time.sleep(30)"))
     host.ready()
     id = host.worker.send({"do": "describe"})
@@ -63,7 +64,7 @@ def test_cancel_of_a_job_that_listens_ends_within_a_second_and_leaves_nothing(ho
     begun = time.monotonic()
     host.worker.cancel(id)
     event = host.end(id)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_S
     assert (event["kind"], event["exit_code"]) == ("Cancelled", 130)
     assert not host.worker.is_alive
     assert names(job_folder) == []
@@ -111,11 +112,11 @@ def test_a_cancelled_export_leaves_no_temporary_file(hosts: Callable[..., Any], 
     begun = time.monotonic()
     host.worker.cancel(id)
     assert host.end(id)["kind"] == "Cancelled"
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_S
     assert names(target) == [".tmp-of-another"]
 
 
-def test_a_worker_that_does_not_listen_is_killed_within_a_second(hosts: Callable[..., Any], job_folder: Path) -> None:
+def test_a_worker_that_does_not_listen_is_killed_soon(hosts: Callable[..., Any], job_folder: Path) -> None:
     """`sleep` called through PyDLL keeps the interpreter's lock, as a kernel that hangs does: no thread of the worker runs."""
     lines = (
         "import ctypes",
@@ -130,7 +131,7 @@ def test_a_worker_that_does_not_listen_is_killed_within_a_second(hosts: Callable
     begun = time.monotonic()
     host.worker.cancel(id)
     event = host.end(id)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < SOON_S
     assert event["kind"] == "Cancelled"
     assert not host.worker.is_alive
     assert names(job_folder) == []
@@ -373,7 +374,7 @@ def test_the_worker_ends_when_its_host_closes_the_pipe(hosts: Callable[..., Any]
     started(host, id)
     begun = time.monotonic()
     host.worker.close()
-    assert time.monotonic() - begun < 1.2
+    assert time.monotonic() - begun < SOON_S
     assert not host.worker.is_alive
     assert host.end(id)["kind"] == "Cancelled"
 

@@ -95,6 +95,7 @@ def test_steps_after_the_last_checkpoint_are_done_again_to_the_same_result(tmp_p
     assert curve(tmp_path / "straight") == curve(tmp_path / "killed")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_kill_minus_nine_at_any_moment_resumes_to_the_same_weights(tmp_path):
     program = textwrap.dedent(f"""

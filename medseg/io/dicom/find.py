@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medseg.core.errors import UnreadableFileError, UnsupportedFormatError
+from medseg.core.errors import InconsistentSeriesError, UnreadableFileError, UnsupportedFormatError
 from medseg.io.dicom.elements import HeaderError, NotDicomError, looks_like_dicom
 from medseg.io.dicom.header import NotAnImageError, SliceHeader, read_headers
 
@@ -87,6 +87,30 @@ def find_series(path: str | os.PathLike[str]) -> list[Series]:
     if not series:
         _refuse_nothing(top, found)
     return series
+
+
+def series_of(files: Iterable[str | os.PathLike[str]]) -> Series:
+    """Return the one series that these files are, whatever else lies beside them.
+
+    None is passed over: a file that is no image or cannot be read is `unreadable`, so that nothing is read without it. Raises
+    UnreadableFileError where none of them is an image, InconsistentSeriesError where they are of several series.
+    """
+    found = _Found()
+    given = [os.fspath(file) for file in files]
+    for path in given:
+        found.look_at(path)
+        for kind in (*found.objects, *found.skipped):  # what a search passes over was asked for here
+            found.unreadable.append(UnreadableFile(path, f"it is no image of the series ({kind})"))
+        found.objects.clear()
+        found.skipped.clear()
+        found.empty.clear()
+    series = found.series(os.path.commonpath(given) if len(given) > 1 else "".join(given))
+    if not series:
+        first = found.unreadable[0] if found.unreadable else UnreadableFile("", "no file was given")
+        raise UnreadableFileError(f"{first.path}: {first.reason}; copy the file again from its source")
+    if len(series) > 1:
+        raise InconsistentSeriesError(f"{series[0].path}: the files are of {len(series)} series, not of one; give those of one")
+    return replace(series[0], unreadable=tuple(found.unreadable))
 
 
 class _Found:

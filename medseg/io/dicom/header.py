@@ -11,7 +11,7 @@ from typing import Any
 from medseg.io.dicom import functional_groups as groups
 from medseg.io.dicom import tags
 from medseg.io.dicom.elements import EXPLICIT_BIG, EXPLICIT_LITTLE, IMPLICIT_LITTLE, Elements, HeaderError, PixelElement, read_elements
-from medseg.io.dicom.kinds import ENHANCED_CLASSES, other_object
+from medseg.io.dicom.kinds import ENHANCED_CLASSES, must_have_pixels, other_object
 from medseg.io.dicom.mosaic import MOSAIC_TAGS, read_mosaic
 from medseg.io.dicom.raw_values import RawValues, clean_uid
 
@@ -160,10 +160,13 @@ def read_headers(path: str) -> tuple[SliceHeader, ...]:
     """
     elements = read_elements(path, _WANTED)
     fields = RawValues(elements.values, elements.is_big_endian)
-    kind = other_object(fields.text(tags.SOP_CLASS_UID) or elements.media_sop_class_uid)
+    sop_class = fields.text(tags.SOP_CLASS_UID) or elements.media_sop_class_uid
+    kind = other_object(sop_class)
     if kind:
         raise NotAnImageError(kind)
     if fields.integer(tags.ROWS) is None or fields.integer(tags.COLUMNS) is None:
+        if elements.pixels is None and must_have_pixels(sop_class):
+            raise HeaderError(f"the file ends before its rows and columns ({elements.size} bytes)")
         raise NotAnImageError("object without pixels" if elements.pixels is None else "image without rows or columns")
     if elements.pixels is None:
         raise HeaderError(f"the file ends before its pixel data ({elements.size} bytes)")

@@ -38,6 +38,24 @@ ENHANCED_CLASSES = frozenset(
 )
 
 
+_SCAN_CLASSES = ENHANCED_CLASSES | {
+    "1.2.840.10008.5.1.4.1.1.2",  # CT
+    "1.2.840.10008.5.1.4.1.1.4",  # MR
+    "1.2.840.10008.5.1.4.1.1.7",  # secondary capture
+    "1.2.840.10008.5.1.4.1.1.20",  # nuclear medicine
+    "1.2.840.10008.5.1.4.1.1.128",  # PET
+}
+
+
+def must_have_pixels(sop_class_uid: str) -> bool:
+    """Whether a file of this class is cut short where it has neither rows nor pixels: a slice of a scan, or not even a class.
+
+    >>> must_have_pixels("1.2.840.10008.5.1.4.1.1.2"), must_have_pixels("1.2.840.10008.5.1.4.1.1.66")
+    (True, False)
+    """
+    return sop_class_uid in _SCAN_CLASSES or not sop_class_uid
+
+
 @functools.lru_cache(maxsize=256)
 def other_object(sop_class_uid: str) -> str:
     """Return what kind of non-image object a SOP class is, "" where it may be an image.

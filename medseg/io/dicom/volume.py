@@ -17,7 +17,7 @@ from medseg.io.dicom.audit import AuditedStack, Placement, audited_stacks
 from medseg.io.dicom.checks_kind import UNREADABLE_CODES, UNSUPPORTED_CODES
 from medseg.io.dicom.choose import ambiguity, choose_series, choose_stack, errors_elsewhere
 from medseg.io.dicom.fields import shown
-from medseg.io.dicom.find import Series, find_series
+from medseg.io.dicom.find import Series, find_series, series_of
 from medseg.io.dicom.header import SliceHeader
 from medseg.io.dicom.in_plane import resample_in_plane
 from medseg.io.dicom.pixels import read_pixels
@@ -66,6 +66,14 @@ def read_series(path: str | os.PathLike[str], options: ReadOptions | None = None
     series, number, notes = choose_series(find_series(path), options.series, os.fspath(path))
     stack, selected = choose_stack(series, audited_stacks(series, options), options, number)
     return _volume(path, series, stack, (*notes, *selected), threads)
+
+
+def read_series_files(files: Sequence[str | os.PathLike[str]], options: ReadOptions | None = None, threads: int | None = None) -> Volume:
+    """Read exactly these files as one series: none is passed over. Raises what `read_series` raises."""
+    options = options or ReadOptions()
+    series = series_of(files)
+    stack, selected = choose_stack(series, audited_stacks(series, options), options)
+    return _volume(series.path, series, stack, selected, threads)
 
 
 def read_series_volumes(path: str | os.PathLike[str], options: ReadOptions | None = None, threads: int | None = None) -> list[Volume]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from medseg.preprocessing.plan import reversed_axes
 from medseg.segmentation.learned.description import ModelDescription
 from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.engine.export import AffineLabelSink
+from medseg.segmentation.learned.engine.kept_networks import KeptNetworks
 from medseg.segmentation.learned.engine.stream import EngineRecord, run
 from medseg.segmentation.learned.engine.uncertainty import NullSink, PassMeter, dropout_networks, mirror_name
 from medseg.segmentation.learned.engine.windows import Windows
@@ -37,9 +38,10 @@ _AIR_HU = -200.0
 
 @dataclass(frozen=True)
 class MedsegModel:
-    """A model folder that is ready to run; its weights are read, and compared with their hash, when it runs."""
+    """A model folder that is ready to run; its weights are read, and compared with their hash, when it first runs."""
 
     folder: ModelFolder
+    _networks: KeptNetworks = field(default_factory=KeptNetworks, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, name_or_path: str | os.PathLike[str], folders: Iterable[Path] = ()) -> MedsegModel:
@@ -82,21 +84,36 @@ class MedsegModel:
         mirrored = self._is_mirrored(request)
         resolve_device(request.device)  # a wrong name is said before the scan is prepared
         prepared = prepare(volumes, description)
-        networks = [load_network(self.folder, fold) if fold else load_network(self.folder) for fold in folds]
         windows = self._windows(prepared, request, mirrored=mirrored)
+        with self._networks.lent({fold: partial(self._load, fold) for fold in folds}) as networks:
+            labels, record, uncertainty = self._run(networks, prepared, windows, volumes[0], request)
+        findings += [Finding("LESS_MEMORY_THAN_WANTED", Severity.INFO, note) for note in record.notes]
+        return Outcome(labels, self.segments, tuple(findings), _record(record, folds), uncertainty)
+
+    def leave_device(self) -> None:
+        """Move networks that the last scan left on a CUDA device to main memory; the next scan finds them there."""
+        self._networks.leave_device()
+
+    def _run(
+        self, networks: Sequence[Any], prepared: Prepared, windows: Windows, volume: Volume, request: Request
+    ) -> tuple[npt.NDArray[Any], EngineRecord, ModelUncertainty | None]:
+        """Run the networks and bring their labels back to the grid of the scan."""
         numbers = [0, *(segment.number for segment in self.segments)]
-        way_back = (reversed_axes(prepared.plan.source_to_target()), volumes[0].geometry.shape[::-1])
+        way_back = (reversed_axes(prepared.plan.source_to_target()), volume.geometry.shape[::-1])
         sink = AffineLabelSink(*way_back, numbers=numbers, progress=request.progress)
-        names = self._pass_names(request, folds, windows)
+        names = self._pass_names(request, networks, windows)
         meter = PassMeter(names, lambda: AffineLabelSink(*way_back, numbers=numbers, keep=False)) if names else None
         in_main_run = meter is not None and request.uncertainty != "dropout"
-        record = run(networks, prepared.image, windows, sink, request, pass_sinks=meter.sinks if meter and in_main_run else ())
+        pass_sinks = meter.sinks if meter and in_main_run else ()
+        record = run(networks, prepared.image, windows, sink, request, pass_sinks=pass_sinks, forms=self._networks.forms)
         if meter and not in_main_run:
             passes = [one for network in networks for one in dropout_networks(network)]
             run(passes, prepared.image, self._windows(prepared, request, mirrored=False), NullSink(), request, pass_sinks=meter.sinks)
-        uncertainty = _uncertainty(meter, numbers[1:], way_back, volumes[0].geometry.voxel_volume_mm3) if meter else None
-        findings += [Finding("LESS_MEMORY_THAN_WANTED", Severity.INFO, note) for note in record.notes]
-        return Outcome(sink.finish(), self.segments, tuple(findings), _record(record, folds), uncertainty)
+        uncertainty = _uncertainty(meter, numbers[1:], way_back, volume.geometry.voxel_volume_mm3) if meter else None
+        return sink.finish(), record, uncertainty
+
+    def _load(self, fold: int) -> Any:
+        return load_network(self.folder, fold) if fold else load_network(self.folder)
 
     def _folds(self, request: Request) -> tuple[int, ...]:
         count = len(self.folder.description.fold_weights)
@@ -129,15 +146,16 @@ class MedsegModel:
             multiple=about.patch_multiple,
         )
 
-    def _pass_names(self, request: Request, folds: Sequence[int], windows: Windows) -> list[str]:
+    def _pass_names(self, request: Request, networks: Sequence[Any], windows: Windows) -> list[str]:
+        folds = self._folds(request)
         several = len(folds) > 1
         if request.uncertainty == "folds":
             return [f"fold {fold}" for fold in folds]
         if request.uncertainty == "mirror":
             mirrors = [mirror_name(axes) for axes in windows.mirrors()]
         elif request.uncertainty == "dropout":
-            networks = dropout_networks(load_network(self.folder))
-            mirrors = [f"dropout {number}" for number in range(len(networks))]
+            count = len(dropout_networks(networks[0]))
+            mirrors = [f"dropout {number}" for number in range(count)]
         else:
             return []
         return [f"fold {fold} {name}" if several else name for fold in folds for name in mirrors]

@@ -16,9 +16,10 @@ from medseg.method.method import Stage, method
 from medseg.method.param import Field, MethodParams
 from medseg.method.settings import RunSettings
 from medseg.segmentation.learned.dependencies import versions
+from medseg.segmentation.learned.kept_models import opened
 from medseg.segmentation.learned.loading import open_model
 from medseg.segmentation.learned.store import default_store, find_installed
-from medseg.segmentation.learned.trained import ModelIdentity, Outcome, Request
+from medseg.segmentation.learned.trained import ModelIdentity, Outcome, Request, TrainedModel
 
 DEFAULT_MODEL = "ct-phantom"
 _REFERENCE = "doi:10.1007/978-3-319-46723-8_49; MONAI, doi:10.48550/arXiv.2211.02701"
@@ -67,7 +68,7 @@ def model(volume: Volume | Sequence[Volume], params: ModelParams, settings: RunS
     its children; MissingDependencyError without the extra `learned`.
     """
     volumes = (volume,) if isinstance(volume, Volume) else tuple(volume)
-    trained = open_model(params.model, settings.model_folders, trusted_sha256=params.trust_bundle)
+    trained = _opened(params, settings)
     identity = _as_installed(params.model, trained.identity, settings)
     check_count(volumes, identity)
     findings = check_modality(volumes, identity, force=params.force)
@@ -82,6 +83,12 @@ def model(volume: Volume | Sequence[Volume], params: ModelParams, settings: RunS
         provenance=_provenance(identity, params, outcome),
         model_spread=_spread(outcome),
     )
+
+
+def _opened(params: ModelParams, settings: RunSettings) -> TrainedModel:
+    """The model, as it was left by the scan before where the settings keep models."""
+    name = ("model", params.model, settings.model_folders, params.trust_bundle)
+    return opened(settings, name, lambda: open_model(params.model, settings.model_folders, trusted_sha256=params.trust_bundle))
 
 
 def check_count(volumes: Sequence[Volume], identity: ModelIdentity) -> None:

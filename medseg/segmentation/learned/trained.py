@@ -98,3 +98,7 @@ class TrainedModel(Protocol):
         Raises ModelError and its children, InputError for scans that hold nothing to segment.
         """
         ...
+
+    def leave_device(self) -> None:
+        """Move networks that the last scan left on a CUDA device to main memory; the next scan finds them there."""
+        ...

@@ -110,6 +110,7 @@ def oblique_grids() -> dict[str, Geometry]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["left-handed", "oblique", "sheared"])
 def test_the_pipeline_measures_organs_on_any_grid(name: str) -> None:
     """Within 1 % of where a blurred scan shows the edge: at radius R the steepest slope lies blur² / R inside the surface."""

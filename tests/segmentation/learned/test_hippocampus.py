@@ -50,6 +50,7 @@ def test_the_recorded_mean_dice_of_the_folds_reaches_the_bar(model):
     assert weighted >= BAR
 
 
+@pytest.mark.slow
 def test_each_fold_does_as_well_as_recorded_on_cases_it_never_saw(model, shared_data: Path):
     data = shared_data / "msd_task04_hippocampus"
     if not data.is_dir():
@@ -67,6 +68,7 @@ def test_each_fold_does_as_well_as_recorded_on_cases_it_never_saw(model, shared_
     assert min(scores) > 0.7
 
 
+@pytest.mark.slow
 def test_a_left_handed_oblique_crop_gives_the_same_volumes(model, shared_data: Path):
     """Turning and mirroring the grid of a file (not the patient) must not matter."""
     data = shared_data / "msd_task04_hippocampus"

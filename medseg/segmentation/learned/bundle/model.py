@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,23 +22,35 @@ from medseg.segmentation.learned.bundle.network import TORCHSCRIPT, find_weights
 from medseg.segmentation.learned.bundle.outputs import LargestSink, as_labels
 from medseg.segmentation.learned.bundle.postprocess import Prediction, WayBack, run_steps
 from medseg.segmentation.learned.bundle.transforms import without_values
+from medseg.segmentation.learned.engine.kept_networks import KeptNetworks
 from medseg.segmentation.learned.engine.sinks import ArraySink
 from medseg.segmentation.learned.engine.stream import run
 from medseg.segmentation.learned.networks.registry import build, output_shape
+from medseg.segmentation.learned.store.file_state import while_unchanged
 from medseg.segmentation.learned.trained import ModelIdentity, Outcome, Request
 
 KIND = "monai-bundle"
+_CHECKED_PATCHES = 16
+
+
+def _takes_any(channels: int, patch: tuple[int, int, int]) -> None:
+    """Accept a patch of any size."""
 
 
 @dataclass(frozen=True)
 class BundleModel:
-    """A bundle that is ready to run; `load` returns its network on the CPU."""
+    """A bundle that is ready to run; `load` returns a new network on the CPU, `networks` keeps the one that ran.
+
+    `check_patch` is given the channels and the size of a patch and raises IncompatibleModelError where the network cannot take it.
+    """
 
     contents: BundleContents
     identity: ModelIdentity
     segments: tuple[Segment, ...]
     load: Callable[[], Any]
     notes: tuple[str, ...] = field(default=())
+    check_patch: Callable[[int, tuple[int, int, int]], None] = field(default=_takes_any, compare=False)
+    networks: KeptNetworks = field(default_factory=KeptNetworks, init=False, repr=False, compare=False)
 
     @classmethod
     def open(cls, path: Path, trusted_sha256: str | None = None) -> BundleModel:
@@ -65,12 +78,10 @@ class BundleModel:
         del prepared
         inference = checked_step(contents.inference, request.step)
         windows = inference.windows(image.shape[1:])
-        self._check_patch(image.shape[0], windows.patch_size)
-        network = self.load()
-        if inference.slice_axis is not None:
-            network = SliceNetwork(network, inference.slice_axis)
+        self.check_patch(image.shape[0], windows.patch_size)
         sink = LargestSink() if contents.postprocessing.labels_at_once else ArraySink()
-        record = run([network], image, windows, sink, request)
+        with self.networks.lent({None: self._loaded}) as networks:
+            record = run(networks, image, windows, sink, request, forms=self.networks.forms)
         del image
         values = sink.finish()
         channels = sink.channels if isinstance(sink, LargestSink) else values.shape[0]
@@ -81,6 +92,14 @@ class BundleModel:
         entries = {**record.to_dict(), "inferer": inference.name, "preprocessing": list(contents.preprocessing.names)}
         entries["notes"] = [*entries.get("notes", []), *self.notes]
         return Outcome(labels, segments, (*findings, *way.findings, *doubts), entries)
+
+    def leave_device(self) -> None:
+        """Move the network that the last scan left on a CUDA device to main memory; the next scan finds it there."""
+        self.networks.leave_device()
+
+    def _loaded(self) -> Any:
+        network, axis = self.load(), self.contents.inference.slice_axis
+        return network if axis is None else SliceNetwork(network, axis)
 
     def _check(self, volumes: Sequence[Volume], request: Request) -> None:
         name = self.identity.name
@@ -96,12 +115,6 @@ class BundleModel:
             )
         if request.folds not in (None, (0,)):
             raise IncompatibleModelError(f"bundle {name!r} has one network, no folds: leave `folds` out")
-
-    def _check_patch(self, channels: int, patch: tuple[int, int, int]) -> None:
-        """Find out without computing anything whether the network takes patches of this size."""
-        definition = self.contents.network
-        if definition is not None and self.contents.inference.slice_axis is None:
-            output_shape(build(definition.name, definition.arguments), channels, patch)
 
 
 def open_bundle(path: Path, trusted_sha256: str | None = None, configs: Sequence[str] = ()) -> BundleModel:
@@ -128,13 +141,15 @@ def open_bundle(path: Path, trusted_sha256: str | None = None, configs: Sequence
         from medseg.segmentation.learned.bundle.torchscript import script_loader
 
         weights = path / TORCHSCRIPT
-        return bundle_model(contents, sha256_of(weights), script_loader(weights))
+        load = while_unchanged(weights, script_loader(weights))
+        return bundle_model(contents, sha256_of(weights), load)
     try:
         weights = find_weights(path, contents.configuration)
     except RefusedError as err:
         raise unsafe(contents.metadata.name, [str(err)]) from err
     definition = contents.network
-    return bundle_model(contents, sha256_of(weights), lambda: load_network(definition, weights))
+    load = while_unchanged(weights, lambda: load_network(definition, weights))
+    return bundle_model(contents, sha256_of(weights), load)
 
 
 def bundle_model(contents: BundleContents, sha256: str, load: Callable[[], Any], notes: tuple[str, ...] = ()) -> BundleModel:
@@ -163,7 +178,20 @@ def bundle_model(contents: BundleContents, sha256: str, load: Callable[[], Any],
         names or tuple(f"channel {number}" for number in range(inputs or 1)),
         contents.preprocessing.spacing_mm,
     )
-    return BundleModel(contents, identity, segments, load, notes)
+    return BundleModel(contents, identity, segments, load, notes, _patch_check(contents))
+
+
+def _patch_check(contents: BundleContents) -> Callable[[int, tuple[int, int, int]], None]:
+    """What finds out without computing anything whether the network takes patches of a size, once for each size."""
+    definition = contents.network
+    if definition is None or contents.inference.slice_axis is not None:
+        return _takes_any
+
+    @functools.lru_cache(_CHECKED_PATCHES)
+    def check(channels: int, patch: tuple[int, int, int]) -> None:
+        output_shape(build(definition.name, definition.arguments), channels, patch)
+
+    return check
 
 
 def _licence(entries: Mapping[str, str]) -> dict[str, str]:

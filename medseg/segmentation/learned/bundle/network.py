@@ -119,7 +119,8 @@ def load_network(definition: NetworkDefinition, path: Path) -> torch.nn.Module:
     network = build(definition.name, definition.arguments)
     weights = state_dict_of(load_checkpoint(path), path)
     _check(network, weights, path)
-    network.load_state_dict(weights, strict=True, assign=True)
+    # copies: weights that are mapped from a file change with it
+    network.load_state_dict({name: value.clone() for name, value in weights.items()}, strict=True, assign=True)
     return network.eval()
 
 

@@ -26,6 +26,7 @@ from medseg.segmentation.learned.bundle.postprocess import Postprocessing, Predi
 from medseg.segmentation.learned.bundle.transforms import Preprocessing, foreign_errors
 from medseg.segmentation.learned.dependencies import import_bundle, import_torch
 from medseg.segmentation.learned.store.checkpoint import load_checkpoint
+from medseg.segmentation.learned.store.file_state import while_unchanged
 
 if TYPE_CHECKING:
     from medseg.segmentation.learned.bundle.model import BundleModel
@@ -78,7 +79,8 @@ def open_trusted(folder: Path, trusted_sha256: str, configs: Sequence[str] = ())
     contents, network = _run(folder, configs)
     weights = _weights(folder, contents)
     note = f"MONAI ran the bundle's own code, which the hash {digest} vouches for; read as data it was refused: {refused.splitlines()[0]}"
-    return bundle_model(contents, sha256_of(weights), lambda: _filled(network, weights), (note,))
+    load = while_unchanged(weights, lambda: _filled(network, weights))
+    return bundle_model(contents, sha256_of(weights), load, (note,))
 
 
 def _weights(folder: Path, contents: BundleContents) -> Path:

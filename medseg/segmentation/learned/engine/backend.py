@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.core.errors import DeviceError, IncompatibleModelError
+from medseg.segmentation.learned.engine.kept_networks import Forms
+from medseg.segmentation.learned.engine.placement import placed
 
 if TYPE_CHECKING:
     import torch
@@ -15,8 +17,10 @@ if TYPE_CHECKING:
 Backend = Literal["torch", "openvino"]
 
 
-def with_backend(networks: Sequence[Network], backend: Backend, device: torch.device, precision: str) -> list[Network]:
-    """Return networks that run on the backend asked for; each is prepared at its first patch.
+def with_backend(
+    networks: Sequence[Network], backend: Backend, device: torch.device, precision: str, forms: Forms | None = None
+) -> list[Network]:
+    """Return networks that run on the backend asked for; each is prepared at its first patch, and once for all where `forms` are kept.
 
     Raises MissingDependencyError where OpenVINO is not installed, DeviceError for a device other than the CPU,
     IncompatibleModelError for networks with dropout switched on, which OpenVINO would switch off.
@@ -30,7 +34,13 @@ def with_backend(networks: Sequence[Network], backend: Backend, device: torch.de
     from medseg.segmentation.learned.networks.openvino_backend import OpenVinoNetwork
 
     kept: Literal["float32", "bfloat16"] = "bfloat16" if precision == "bfloat16" else "float32"
-    return [OpenVinoNetwork(network, kept) for network in networks]  # type: ignore[arg-type]
+    forms = forms or Forms()
+
+    def form(network: Any) -> Network:
+        placed(network, device)  # where a scan before this one had it run on CUDA
+        return forms.get(network, ("openvino", kept), lambda: OpenVinoNetwork(network, kept))
+
+    return [form(network) for network in networks]
 
 
 def _is_training(network: Any) -> bool:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from medseg.core.errors import IncompatibleModelError
 from medseg.segmentation.learned.dependencies import import_torch
 from medseg.segmentation.learned.engine.head import find_head
+from medseg.segmentation.learned.engine.kept_networks import Forms
+from medseg.segmentation.learned.engine.placement import bytes_on, placed, weight_bytes
 from medseg.segmentation.learned.engine.precision import computing
 
 if TYPE_CHECKING:
@@ -24,19 +26,21 @@ class Forward:
     """The networks of a run (folds) on one device.
 
     A network is run in two steps: `outputs`, which may stop before its last layer, and `rows`, which ends it. Between
-    them only means and mirroring are allowed.
+    them only means and mirroring are allowed. Networks that an earlier run left on the device are not moved again. With
+    `compiled` their compiled forms are taken from `forms`.
     """
 
-    def __init__(self, networks: Sequence[Network], device: torch.device, precision: str, *, compiled: bool = False) -> None:
-        torch = import_torch()
+    def __init__(
+        self, networks: Sequence[Network], device: torch.device, precision: str, *, compiled: bool = False, forms: Forms | None = None
+    ) -> None:
         self.device, self.precision = device, precision
-        self._networks = list(networks)
-        self._swaps = device.type == "cuda" and len(networks) > 1 and self._weight_bytes() > self._free_bytes(torch) * _RESIDENT_SHARE
-        if not self._swaps:
-            self._networks = [_placed(network, device) for network in networks]
-        self._heads = [None if compiled else find_head(network) for network in self._networks]
-        if compiled:
-            self._networks = [_Compiled(network) for network in self._networks]
+        self._plain = list(networks)
+        self._swaps = device.type == "cuda" and len(networks) > 1 and weight_bytes(networks) > self._room_bytes() * _RESIDENT_SHARE
+        # where they take turns, those that an earlier run left on the device would stand beside the first
+        first_place = import_torch().device("cpu") if self._swaps else device
+        self._plain = [placed(network, first_place) for network in networks]
+        self._heads = [None if compiled else find_head(network) for network in self._plain]
+        self._networks = [_compiled(network, forms) for network in self._plain] if compiled else self._plain
         self._current = -1
 
     def __len__(self) -> int:
@@ -105,15 +109,15 @@ class Forward:
         """Get a network ready: where not all fit on the device, it takes the place of the one before."""
         if self._swaps and number != self._current:
             if self._current >= 0:
-                _placed(self._networks[self._current], import_torch().device("cpu"))
-            _placed(self._networks[number], self.device)
+                placed(self._plain[self._current], import_torch().device("cpu"))
+            placed(self._plain[number], self.device)
         self._current = number
 
-    def _weight_bytes(self) -> int:
-        return sum(tensor.numel() * tensor.element_size() for network in self._networks for tensor in _parameters(network))
-
-    def _free_bytes(self, torch: Any) -> int:
-        return int(torch.cuda.mem_get_info(self.device)[0])
+    def _room_bytes(self) -> int:
+        """The free memory of the device, were these networks not on it: the same for the first scan and for the next ones."""
+        cuda = import_torch().cuda
+        idle = int(cuda.memory_reserved(self.device) - cuda.memory_allocated(self.device))  # what torch keeps for the next run
+        return int(cuda.mem_get_info(self.device)[0]) + idle + bytes_on(self._plain, self.device)
 
 
 class _Compiled:
@@ -146,13 +150,5 @@ def _is_finite(values: torch.Tensor) -> bool:
     return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
 
 
-def _placed(network: Any, device: torch.device) -> Any:
-    if not hasattr(network, "to"):
-        return network
-    if device.type == "cuda":
-        return network.to(device=device, memory_format=import_torch().channels_last_3d)
-    return network.to(device=device)
-
-
-def _parameters(network: Any) -> list[Any]:
-    return list(network.parameters()) if hasattr(network, "parameters") else []
+def _compiled(network: Network, forms: Forms | None) -> _Compiled:
+    return _Compiled(network) if forms is None else forms.get(network, "compiled", lambda: _Compiled(network))

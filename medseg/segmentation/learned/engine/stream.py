@@ -21,6 +21,7 @@ from medseg.segmentation.learned.device import resolve_device
 from medseg.segmentation.learned.engine.accumulate import Slab, slab_axis
 from medseg.segmentation.learned.engine.backend import with_backend
 from medseg.segmentation.learned.engine.forward import Forward, Network
+from medseg.segmentation.learned.engine.kept_networks import Forms
 from medseg.segmentation.learned.engine.ladder import Rung, climb_down
 from medseg.segmentation.learned.engine.precision import determinism, resolve_precision
 from medseg.segmentation.learned.engine.sinks import Sink
@@ -69,13 +70,15 @@ def run(
     request: Request,
     *,
     pass_sinks: Sequence[Sink] = (),
+    forms: Forms | None = None,
 ) -> EngineRecord:
     """Run `networks` (folds, their outputs averaged) over `image` (C,K,J,I), already normalised; push rows into `sink`.
 
     A network maps (B,C,k,j,i) float32 to (B,C',k,j,i). `request` gives device, precision, determinism, memory and
     progress; what else it holds (mirroring, step, folds) is the model's to put into `windows` and `networks`.
     `pass_sinks` get the outputs of the single passes: one per network (the mean of its mirrored passes), or one per
-    network and mirrored pass, those of the first network first. The caller calls `sink.finish()`.
+    network and mirrored pass, those of the first network first. `forms` are those of networks that serve scan after scan:
+    what a backend makes of them is taken from there. The caller calls `sink.finish()`.
 
     Where memory runs out, the batch is halved, then sums are kept in main memory, then the patch is made smaller where
     `windows.multiple` allows it, then (device "auto") the CPU used; each is noted. Raises OutOfMemoryError where nothing
@@ -92,14 +95,20 @@ def run(
     first = Rung(device, windows.for_shape(tensor.shape[1:]))
     with determinism(request.deterministic), kept_host_memory():
         # within, so that the memory of image and sums is free when what was kept is given back
-        return _run(networks, tensor, first, sink, request, pass_sinks)
+        return _run(networks, tensor, first, sink, request, pass_sinks, forms)
 
 
 def _run(
-    networks: Sequence[Network], image: torch.Tensor, first: Rung, sink: Sink, request: Request, pass_sinks: Sequence[Sink]
+    networks: Sequence[Network],
+    image: torch.Tensor,
+    first: Rung,
+    sink: Sink,
+    request: Request,
+    pass_sinks: Sequence[Sink],
+    forms: Forms | None,
 ) -> EngineRecord:
     course, rung, notes = climb_down(
-        lambda rung: _Course(networks, image, rung, request).run(sink, pass_sinks), first, may_use_cpu=request.device == "auto"
+        lambda rung: _Course(networks, image, rung, request, forms).run(sink, pass_sinks), first, may_use_cpu=request.device == "auto"
     )
     return EngineRecord(
         device=str(rung.device),
@@ -121,12 +130,13 @@ def _run(
 class _Course:
     """One attempt to run networks over an image."""
 
-    def __init__(self, networks: Sequence[Network], image: torch.Tensor, rung: Rung, request: Request) -> None:
+    def __init__(self, networks: Sequence[Network], image: torch.Tensor, rung: Rung, request: Request, forms: Forms | None) -> None:
         torch = import_torch()
         self.windows, self.request, self.rung = rung.windows, request, rung
         precision = resolve_precision(request, rung.device)
-        networks = with_backend(networks, request.backend, rung.device, precision)
-        self.forward = Forward(networks, rung.device, precision, compiled=request.compile and request.backend == "torch")
+        networks = with_backend(networks, request.backend, rung.device, precision, forms)
+        compiled = request.compile and request.backend == "torch"
+        self.forward = Forward(networks, rung.device, precision, compiled=compiled, forms=forms)
         self.mirrors = rung.windows.mirrors()
         self.shape: Shape = (image.shape[1], image.shape[2], image.shape[3])
         missing = padding(self.shape, self.windows.patch_size)

@@ -14,15 +14,16 @@ from medseg.segmentation.learned.dependencies import import_openvino
 from medseg.segmentation.learned.networks.unet import EncoderDecoder
 
 Shape = tuple[int, ...]
+_MOST_SHAPES = 4  # of patches that stay compiled: each takes as much memory as the weights, or more
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoNetwork:
     """Called like the network it was made of: (N, C, K, J, I) on the CPU in, float32 logits out.
 
-    Compiled for each patch size it meets. In float32 the logits differ from torch's by rounding only; in bfloat16 as
-    much as torch's own bfloat16. Nothing is written to disk and nothing is sent anywhere: OpenVINO's converter, which
-    reports its use, is not called.
+    Compiled for each patch size it meets; the last few stay compiled for the next scan. In float32 the logits differ from
+    torch's by rounding only; in bfloat16 as much as torch's own bfloat16. Nothing is written to disk and nothing is sent
+    anywhere: OpenVINO's converter, which reports its use, is not called.
     """
 
     def __init__(self, network: nn.Module, precision: Literal["float32", "bfloat16"] = "float32", threads: int | None = None) -> None:
@@ -39,9 +40,11 @@ class OpenVinoNetwork:
     def __call__(self, patches: torch.Tensor) -> torch.Tensor:
         """Return the logits of a batch; raises IncompatibleModelError where OpenVINO cannot read the network."""
         shape = tuple(patches.shape[1:])
-        if shape not in self._compiled:
-            self._compiled[shape] = self._compile(shape)
-        outputs = self._compiled[shape]([patches.float().contiguous().numpy()])
+        compiled = self._compiled.pop(shape, None) or self._compile(shape)
+        while len(self._compiled) >= _MOST_SHAPES:
+            del self._compiled[next(iter(self._compiled))]
+        self._compiled[shape] = compiled  # behind those that were used longer ago
+        outputs = compiled([patches.float().contiguous().numpy()])
         return torch.from_numpy(outputs[0])
 
     def _compile(self, shape: Shape) -> Any:

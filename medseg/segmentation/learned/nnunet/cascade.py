@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medseg.core.errors import IncompatibleModelError
+from medseg.segmentation.learned.engine.kept_networks import KeptNetworks
 from medseg.segmentation.learned.nnunet.dataset import DatasetEntry, parse_dataset
 from medseg.segmentation.learned.nnunet.folder import Fold, find_folds, previous_stage_folder
 from medseg.segmentation.learned.nnunet.network import build_network
@@ -19,13 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One configuration with its folds; `mirror_axes` (transposed axes) are those it was trained to be mirrored along."""
+    """One configuration with its folds; `mirror_axes` (transposed axes) are those it was trained to be mirrored along.
+
+    `networks` keeps those of its folds that were built for a run.
+    """
 
     plans: Plans
     dataset: DatasetEntry
     configuration: Configuration
     folds: tuple[Fold, ...]
     mirror_axes: tuple[int, ...]
+    networks: KeptNetworks = field(default_factory=KeptNetworks, init=False, repr=False, compare=False)
 
     @property
     def input_channels(self) -> int:
@@ -34,14 +39,20 @@ class Stage:
         return len(self.dataset.channels) + previous
 
     def network(self, fold: Fold) -> torch.nn.Module:
-        """Return the network with the weights of a fold; raises IncompatibleModelError where they do not fit."""
+        """Return a new network with the weights of a fold.
+
+        Raises IncompatibleModelError where they do not fit, ChecksumError where the file changed since it was opened.
+        """
         if fold.about.configuration != self.configuration.name:
             raise IncompatibleModelError(
                 f"{fold.path} was trained as {fold.about.configuration!r}, the other folds as {self.configuration.name!r}: "
                 "keep folds of one configuration in a folder"
             )
         heads = self.dataset.labels.heads
-        return build_network(self.configuration.architecture, self.input_channels, heads, fold.checkpoint.weights, str(fold.path))
+        weights = fold.checkpoint.weights
+        network = build_network(self.configuration.architecture, self.input_channels, heads, weights, str(fold.path))
+        fold.check_unchanged()
+        return network
 
 
 def read_stages(folder: Path) -> tuple[Stage, ...]:

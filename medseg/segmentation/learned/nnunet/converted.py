@@ -83,8 +83,8 @@ class ConvertedFold(Fold):
         """What is known before the weights are read."""
         return Checkpoint(self.stage.configuration, self.stage.mirror_axes or None, self.stage.trainer, {})
 
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
+    @property
+    def checkpoint(self) -> Checkpoint:  # not kept: the network that is built of it holds its own copy
         """Its weights, after comparing size and hash; raises ChecksumError, ModelNotFoundError."""
         return Checkpoint(self.stage.configuration, self.stage.mirror_axes or None, self.stage.trainer, self._weights())
 

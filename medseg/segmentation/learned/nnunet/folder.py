@@ -11,6 +11,7 @@ from pathlib import Path
 from medseg.core.errors import IncompatibleModelError, ModelNotFoundError
 from medseg.segmentation.learned.nnunet.network import Checkpoint, read_checkpoint
 from medseg.segmentation.learned.store.durable import sha256_of
+from medseg.segmentation.learned.store.file_state import FileState
 
 _FOLD = re.compile(r"fold_(\d{1,3}|all)")
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")  # the first one there is used
@@ -32,7 +33,8 @@ class Fold:
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """What its file holds."""
+        """What its file holds; weights are mapped from it, so look whether it is unchanged after copying them."""
+        _ = self._state  # before it is read
         return read_checkpoint(self.path)
 
     @property
@@ -45,10 +47,21 @@ class Fold:
         """SHA-256 of its file."""
         return self._sha256
 
+    def check_unchanged(self) -> None:
+        """Raise ChecksumError where its file is no longer the one that was read or hashed first."""
+        self._state.check()
+
+    @cached_property
+    def _state(self) -> FileState:
+        return FileState.of(self.path)
+
     @cached_property
     def _sha256(self) -> str:
         try:
-            return sha256_of(self.path)
+            state = self._state
+            digest = sha256_of(self.path)
+            state.check()
+            return digest
         except OSError as err:
             raise ModelNotFoundError(f"{self.path} cannot be read ({err.strerror}): copy the model folder again") from err
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,13 @@ class NnunetModel:
         records: list[dict[str, Any]] = []
         for stage in self.stages:
             labels = np.zeros(volumes[0].array.T.shape, label_dtype(stage.dataset.labels))
-            engine, spread = self._run(stage, _Scan(reading, labels, volumes[0].geometry.voxel_volume_mm3), previous, request)
+            scan = _Scan(reading, labels, volumes[0].geometry.voxel_volume_mm3)
+            for other in self.stages:
+                if other is not stage:
+                    other.networks.leave_device()  # one stage at a time has the memory of the device
+            folds = chosen_folds(stage.folds, request.folds, self.name)
+            with stage.networks.lent({fold.path: partial(stage.network, fold) for fold in folds}) as networks:
+                engine, spread = self._run(stage, networks, scan, previous, request)
             previous = reading.view(labels.T)
             records.append(self._record(stage, reading, engine, request))
         findings += [Finding("LESS_MEMORY_THAN_WANTED", Severity.INFO, note) for note in records[-1]["notes"]]
@@ -146,22 +152,23 @@ class NnunetModel:
         record = {**records[-1], **({"previous_stage": records[0]} if len(records) > 1 else {})}
         return Outcome(labels, self.segments, tuple(findings), record, spread)
 
+    def leave_device(self) -> None:
+        """Move networks that the last scan left on a CUDA device to main memory; the next scan finds them there."""
+        for stage in self.stages:
+            stage.networks.leave_device()
+
     def _run(
-        self, stage: Stage, scan: _Scan, previous: npt.NDArray[Any] | None, request: Request
+        self, stage: Stage, networks: Sequence[Any], scan: _Scan, previous: npt.NDArray[Any] | None, request: Request
     ) -> tuple[EngineRecord, ModelUncertainty | None]:
         """Write the labels of one stage into those of the scan; only the last stage is asked how sure it is."""
         configuration, labels = stage.configuration, stage.dataset.labels
         folds = chosen_folds(stage.folds, request.folds, self.name)
-        networks = [stage.network(fold) for fold in folds]
         asked = request if stage is self.stages[-1] else replace(request, uncertainty="none")
         device = resolve_device(request.device)
         foreground = labels.foreground if configuration.previous_stage else ()
         inputs = scan.reading, stage.plans, configuration
         seeds = previous if foreground else None
-        try:
-            prepared = prepare(*inputs, device, seeds, foreground)
-        except import_torch().OutOfMemoryError:  # patches still go to the device one by one
-            prepared = prepare(*inputs, "cpu", seeds, foreground)
+        prepared = _prepared(lambda where: prepare(*inputs, where, seeds, foreground), device, stage)
         windows = Windows.nnunet(
             configuration.patch_size, step=_STEP if request.step is None else request.step, mirror_axes=self._mirror_axes(stage, request)
         )
@@ -171,7 +178,8 @@ class NnunetModel:
         meter = PassMeter(names, way.sink, regions=bool(labels.regions)) if names else None
         sink = way.sink(scan.part(scan.labels, stage, prepared), request.progress)
         in_main_run = meter is not None and request.uncertainty != "dropout"
-        engine = run(networks, prepared.image, windows, sink, request, pass_sinks=meter.sinks if meter and in_main_run else ())
+        pass_sinks = meter.sinks if meter and in_main_run else ()
+        engine = run(networks, prepared.image, windows, sink, request, pass_sinks=pass_sinks, forms=stage.networks.forms)
         sink.finish()
         if meter is None:
             return engine, None
@@ -221,3 +229,18 @@ class NnunetModel:
     def _sha256(self) -> str:
         digests = [fold.sha256 for stage in self.stages for fold in stage.folds]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def _prepared(prepare_on: Callable[[Any], Prepared], device: Any, stage: Stage) -> Prepared:
+    """Prepare a scan on the device, where there is memory for it; patches go there one by one anyway."""
+    shortage = import_torch().OutOfMemoryError
+    try:
+        return prepare_on(device)
+    except shortage:
+        pass  # outside of the handler, for the error holds what was on the device
+    if stage.networks.leave_device():  # networks of the scan before
+        try:
+            return prepare_on(device)
+        except shortage:
+            pass
+    return prepare_on("cpu")

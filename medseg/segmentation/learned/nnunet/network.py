@@ -48,8 +48,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def build_network(architecture: Architecture, channels: int, heads: int, weights: Mapping[str, Any], where: str) -> torch.nn.Module:
-    """Return the network of an architecture with `weights`, as float32 on the CPU, ready to predict.
+    """Return the network of an architecture with a copy of `weights`, as float32 on the CPU, ready to predict.
 
+    A copy, because weights that are mapped from a file change with it.
     Raises IncompatibleModelError where arguments or weights do not fit; the first five differences are named.
     """
     torch = import_torch()
@@ -61,7 +62,9 @@ def build_network(architecture: Architecture, channels: int, heads: int, weights
     if differences:
         more = f" and {len(differences) - _NAMED_DIFFERENCES} more" if len(differences) > _NAMED_DIFFERENCES else ""
         raise IncompatibleModelError(f"{where} does not fit the network of its plans: {'; '.join(differences[:_NAMED_DIFFERENCES])}{more}")
-    network.load_state_dict(values, strict=True, assign=True)
+    mapped = {id(tensor) for tensor in weights.values()}
+    copies = {name: tensor.clone() if id(tensor) in mapped else tensor for name, tensor in values.items()}
+    network.load_state_dict(copies, strict=True, assign=True)
     network.requires_grad_(False)
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):

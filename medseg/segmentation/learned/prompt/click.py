@@ -75,16 +75,16 @@ class _Seen:
 
 
 class ClickSegmenter:
-    """A click network with its weights, ready to answer prompts on any scan."""
+    """A click network with its weights, ready to answer prompts on any scan; `network` None: one of its own."""
 
-    def __init__(self, model: PromptModel, device: torch.device) -> None:
+    def __init__(self, model: PromptModel, device: torch.device, network: torch.nn.Module | None = None) -> None:
         torch = import_torch()
         description = model.description
         if not isinstance(description, ClickDescription) or description.channels != CHANNELS:
             raise IncompatibleModelError(f"model {description.name!r} was trained on other prompts than this version of medseg draws")
         self.size = description.region_voxels
         self.device = device
-        self.network = model.network().to(device, memory_format=torch.channels_last_3d)
+        self.network = (model.network() if network is None else network).to(device, memory_format=torch.channels_last_3d)
 
     def segment(self, volume: Volume, prompts: Prompts, progress: Progress = no_progress) -> Clicked:
         """Return the mask of the structure that the prompts point at; see the head of this module."""

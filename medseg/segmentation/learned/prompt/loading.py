@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from medseg.core.segment import Segment
 from medseg.core.volume import Volume
 from medseg.segmentation.learned.dependencies import import_networks, import_safetensors, import_torch
 from medseg.segmentation.learned.description import MODEL_NAME
+from medseg.segmentation.learned.engine.kept_networks import KeptNetworks
 from medseg.segmentation.learned.prompt.description import ADAPTER, ClickDescription, VistaDescription
 from medseg.segmentation.learned.prompt.vista3d_bundle import describe_bundle, is_vista_bundle
 from medseg.segmentation.learned.store import builtin_folder, default_store, find_installed, load_checkpoint
@@ -36,12 +38,14 @@ _NAMED_DIFFERENCES = 5
 class PromptModel:
     """A folder with a checked description; its weights are not yet read. `checkpoint` is that of a MONAI bundle.
 
+    `networks` keeps the network that was lent for an answer (`lent`).
     It has what every `TrainedModel` has, so that the store can keep it, but answers prompts only.
     """
 
     path: Path
     description: ClickDescription | VistaDescription
     checkpoint: Path | None = None
+    networks: KeptNetworks = field(default_factory=KeptNetworks, init=False, repr=False, compare=False)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -69,7 +73,7 @@ class PromptModel:
         return tuple(Segment(number, label) for number, label in sorted(about.classes.items()))
 
     def network(self) -> Any:
-        """Return the network with its weights, on the CPU; raises IncompatibleModelError where they do not fit."""
+        """Return a new network with its weights, on the CPU; raises IncompatibleModelError where they do not fit."""
         torch = import_torch()
         about = self.description
         if isinstance(about, ClickDescription):
@@ -83,6 +87,16 @@ class PromptModel:
             import_networks()
             network = build_vista(about.network.arguments)
         return fill(network, self.weights(), about.name)
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Any]:
+        """Lend the network, which is built for the first answer and serves the next ones; raises as `network`."""
+        with self.networks.lent({None: self.network}) as (network,):
+            yield network
+
+    def leave_device(self) -> None:
+        """Move the network that the last answer left on a CUDA device to main memory; the next one finds it there."""
+        self.networks.leave_device()
 
     def segment(self, volumes: tuple[Volume, ...], request: Request) -> Outcome:
         """Raise IncompatibleModelError: without prompts there is nothing to answer."""
@@ -192,7 +206,9 @@ def _bundle_weights(path: Path) -> dict[str, torch.Tensor]:
     found = load_checkpoint(path)
     inner = found.get("state_dict", found.get("model", found))
     weights = inner if isinstance(inner, dict) else found
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items() if torch.is_tensor(tensor)}
+    found = {name: tensor for name, tensor in weights.items() if torch.is_tensor(tensor)}
+    # copies: weights that are mapped from a file change with it
+    return {name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True) for name, tensor in found.items()}
 
 
 def fill(network: torch.nn.Module, weights: dict[str, torch.Tensor], name: str) -> torch.nn.Module:

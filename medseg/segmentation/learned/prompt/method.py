@@ -20,6 +20,7 @@ from medseg.method.param import Field, LabelMapInput, MethodParams, PointRAS
 from medseg.method.settings import RunSettings
 from medseg.segmentation.learned.dependencies import versions
 from medseg.segmentation.learned.device import resolve_device
+from medseg.segmentation.learned.kept_models import opened
 from medseg.segmentation.learned.prompt.description import ClickDescription
 from medseg.segmentation.learned.prompt.loading import PromptModel, find_prompt_model
 from medseg.segmentation.learned.prompt.prompts import Prompts, check_prompts
@@ -81,7 +82,8 @@ def prompt(volume: Volume, params: PromptParams, settings: RunSettings) -> Label
     """
     if params.seed_map is not None:
         return _seeded(volume, params, params.seed_map, settings)
-    model = find_prompt_model(params.model, settings.model_folders)
+    name = ("prompt", params.model, settings.model_folders)
+    model = opened(settings, name, lambda: find_prompt_model(params.model, settings.model_folders))
     prompts = check_prompts(volume.geometry, params.points, params.background_points, params.box_corners, params.previous)
     if isinstance(model.description, ClickDescription):
         return _clicked(volume, params, prompts, model, settings)
@@ -110,6 +112,7 @@ def _seeded(volume: Volume, params: PromptParams, seed_map: LabelMap, settings: 
         raise ParameterError("prompt: the chosen segments of the seed map have no voxel: there is no place to click on")
     array = np.zeros(volume.geometry.shape, smallest_unsigned(max(segment.number for segment in seeds)), order="F")
     findings, segments, last = list(volume.findings), [], None
+    settings = replace(settings, kept={}) if settings.kept is None else settings  # one network for all segments
     for segment in sorted(seeds, key=lambda one: one.number):
         made = points_from(seed_map, segment.number, inside=params.seed_points, outside=params.seed_background_points)
         update = {
@@ -143,7 +146,8 @@ def _clicked(volume: Volume, params: PromptParams, prompts: Prompts, model: Prom
         raise ParameterError("prompt: points outside the structure alone do not say where it is: add a point inside it")
     from medseg.segmentation.learned.prompt.click import ClickSegmenter  # not above: it brings numba
 
-    found = ClickSegmenter(model, resolve_device(settings.device)).segment(volume, prompts, settings.progress)
+    with model.lent() as network:
+        found = ClickSegmenter(model, resolve_device(settings.device), network).segment(volume, prompts, settings.progress)
     segment = Segment(1, params.label, algorithm=f"{model.description.name} {model.description.version}")
     notes = tuple(f"looked at {size}³ voxels of {spacing_mm:.2f} mm" for size, spacing_mm in found.looks)
     findings = (*volume.findings, *_unfollowed(found.mask != 0, volume, params))

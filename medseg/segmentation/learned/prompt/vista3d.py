@@ -103,11 +103,12 @@ def _by_classes(
     from medseg.segmentation.learned.prompt.vista3d_network import ClassFeatures, ClassSink, class_embeddings
 
     description = _description(model)
-    network = model.network()
     labels = np.zeros(image.shape, smallest_unsigned(max(numbers)))
-    sink = ClassSink(class_embeddings(network, numbers), numbers, labels)
     windows = replace(Windows.monai(description.patch_size, overlap=description.overlap, gaussian=True), padding="replicate")
-    record = run([ClassFeatures(network)], image[None], windows, sink, Request(device=settings.device, progress=settings.progress))
+    request = Request(device=settings.device, progress=settings.progress)
+    with model.lent() as network:
+        sink = ClassSink(class_embeddings(network, numbers), numbers, labels)
+        record = run([ClassFeatures(network)], image[None], windows, sink, request)
     return sink.finish(), record.device, record.notes
 
 
@@ -119,7 +120,6 @@ def _by_points(
 
     description = _description(model)
     device = resolve_device(settings.device)
-    network = model.network().to(device)
     points = plan.target.world_to_index(np.concatenate([prompts.inside_mm, prompts.outside_mm]))
     kinds = np.array([1] * len(prompts.inside_mm) + [0] * len(prompts.outside_mm))
     number = numbers[0] if numbers else None
@@ -131,9 +131,9 @@ def _by_points(
         step = reversed_axes(plan.target_to_source())
         mask = resample_labels(prompts.previous, step[:, :3], step[:, 3], plan.target.shape[::-1]).transpose(2, 1, 0)
         previous = torch.from_numpy(np.where(mask, np.float32(_PREVIOUS_SCORE), np.float32(-_PREVIOUS_SCORE)))
-    scores = point_scores(
-        network, torch.from_numpy(image)[None, None].to(device), asked, description.patch_size, previous, settings.progress
-    )
+    with model.lent() as network:
+        patches = torch.from_numpy(image)[None, None].to(device)
+        scores = point_scores(network.to(device), patches, asked, description.patch_size, previous, settings.progress)
     return (scores > 0).numpy().astype(np.uint8), str(device), ()
 
 

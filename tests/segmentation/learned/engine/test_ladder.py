@@ -84,11 +84,11 @@ def test_out_of_memory_on_another_device_goes_on_with_the_cpu(monkeypatch: pytes
     monkeypatch.setattr(stream, "resolve_device", lambda _: torch.device("meta"))
     course, tried = stream._Course, []
 
-    def fails_elsewhere(networks: object, image: object, rung: Rung, request: Request) -> object:
+    def fails_elsewhere(networks: object, image: object, rung: Rung, *rest: object) -> object:
         tried.append((rung.device.type, rung.windows.patch_size, rung.sums_on_cpu))
         if rung.device.type != "cpu":
             raise torch.OutOfMemoryError("none left")
-        return course(networks, image, rung, request)
+        return course(networks, image, rung, *rest)
 
     monkeypatch.setattr(stream, "_Course", fails_elsewhere)
     windows = Windows((48, 48, 48), multiple=16)

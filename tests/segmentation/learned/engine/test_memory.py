@@ -45,6 +45,7 @@ print(segment(96), segment(288))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak memory that Linux keeps")
 @pytest.mark.parametrize(("kind", "bytes_each"), [("lines", 2), ("any grid", 4)])
 def test_peak_is_a_slab_of_sums_not_channels_times_volume(kind: str, bytes_each: int) -> None:

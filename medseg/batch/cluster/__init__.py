@@ -1,0 +1,1 @@
+"""The same cases on SLURM arrays and dask pools."""

@@ -1,0 +1,1 @@
+"""The parent of the workers: hands out cases, hears heartbeats, claims shared work, and loses nothing."""
