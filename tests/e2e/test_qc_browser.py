@@ -7,7 +7,6 @@ import contextlib
 import csv
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,17 +201,15 @@ def test_nothing_of_a_scan_is_run_and_nothing_is_asked_of_a_network(browser: Bro
 
 def test_ten_thousand_cases_stay_usable_and_pictures_come_from_their_folders(browser: Browser, tmp_path: Path) -> None:
     layout = _write(tmp_path / "out", _cases(10_000))
-    begun = time.monotonic()
     _open(browser, layout)
-    assert time.monotonic() - begun < 10
-    assert browser.run("document.querySelectorAll('article').length") == 200
+    assert browser.run("document.querySelectorAll('article').length") == 200, "no more is laid out than is looked at"
     assert browser.run("document.getElementById('page').textContent") == "page 1 of 50"
     assert browser.run("document.querySelector('article img').loading") == "lazy"
     browser.until(lambda: browser.run("document.querySelector('article img').naturalWidth") == 2, "a picture from its folder")
-    begun = time.monotonic()
+    browser.run("document.querySelectorAll('article')[150].dataset.seen = 'yes'")
     for _ in range(10):
         browser.press("a")
-    assert time.monotonic() - begun < 5
+    assert browser.run("document.querySelectorAll('article[data-seen]').length") == 1, "a decision does not lay the page out anew"
     assert _progress(browser) == "10 of 10,000 reviewed"
     browser.click("#after")
     assert browser.run("document.getElementById('page').textContent").startswith("page 2")

@@ -46,3 +46,4 @@ class Work:
     findings: tuple[Finding, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     result: CaseResult | None = None
+    took_s: float = 0.0

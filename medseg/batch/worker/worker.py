@@ -1,8 +1,9 @@
 """The process that runs cases: messages on standard input, events on standard output (see `messages`).
 
 `python -m medseg.batch.worker.worker`. Three threads: one reads the scan of the next case, one computes, one writes the last; each
-waits for room before the next, so that at most one scan stands at every stage. Whatever libraries print goes to standard
-error. When its parent is gone the process ends at once; what was half-written is swept by the next run.
+waits for room before the next, so that at most one scan stands at every stage. Cases that are done in a moment are done in one
+thread. Whatever libraries print goes to standard error. When its parent is gone the process ends at once; what was half-written
+is swept by the next run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import queue
 import signal
 import sys
 import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, TYPE_CHECKING
 
 from medseg import __version__
@@ -30,6 +33,7 @@ DEVICE_LOST_EXIT = 75  # the process must go for the device to come back; its ca
 _STOPPING_EXIT = 5
 _SWITCH_S = 1e-3  # kernels and files let go of the interpreter often: waiting 5 ms each time to have it back adds up
 _GARBLED_EXIT = 2
+_SHORT_S = 0.1  # reading, computing and writing together
 
 
 class Line:
@@ -38,9 +42,8 @@ class Line:
     def __init__(self, runner: CaseRunner, channel: LineChannel) -> None:
         self._runner, self._channel = runner, channel
         self._given: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._to_compute: queue.Queue[Work | None] = queue.Queue()
-        self._to_write: queue.Queue[Work | None] = queue.Queue()
         self._stages: set[Stage] = set()
+        self._is_short = False  # the last case written was: three threads would mostly wait for one another
 
     @property
     def is_only_computing(self) -> bool:
@@ -53,41 +56,39 @@ class Line:
 
     def work(self) -> None:
         """Do every case until None was given; computing stays in this thread."""
-        reader = threading.Thread(target=self._read, name="read", daemon=True)
-        writer = threading.Thread(target=self._write, name="write", daemon=True)
-        reader.start()
-        writer.start()
-        while True:
-            work = self._to_compute.get()
-            self._to_compute.task_done()
-            if work is None:
-                break
+        # not as contexts: where a thread cannot be started, what the other one waits for never comes
+        reader, writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+        written: Future[None] | None = None
+        work = self._next()
+        while work is not None:
+            ahead = None if self._is_short else reader.submit(self._next)
             self._step(work, "compute")
-            self._to_write.join()
-            self._to_write.put(work)
-            del work
-        self._to_write.put(None)
-        writer.join()
+            if written is not None:
+                written.result()  # the case before this one is written: there is room
+                written = None
+            if ahead is None:
+                self._step(work, "write")
+                work = self._next()
+            else:
+                written = writer.submit(self._step, work, "write")
+                work = ahead.result()
+        if written is not None:
+            written.result()
 
-    def _read(self) -> None:
-        while (run := self._given.get()) is not None:
-            self._to_compute.join()  # the scan before this one is being computed: there is room
-            work = Work(run.case, run.attempt)
-            self._step(work, "read")
-            self._to_compute.put(work)
-            del work
-        self._to_compute.put(None)
-
-    def _write(self) -> None:
-        while (work := self._to_write.get()) is not None:
-            self._step(work, "write")
-            del work
-            self._to_write.task_done()
+    def _next(self) -> Work | None:
+        """Wait for the next case and read its scan; None behind the last."""
+        run = self._given.get()
+        if run is None:
+            return None
+        work = Work(run.case, run.attempt)
+        self._step(work, "read")
+        return work
 
     def _step(self, work: Work, name: Stage) -> None:
-        """Do a stage; what the runner raises is no fault of the case and ends the process."""
+        """Do a stage; what the runner raises is no fault of the case and ends the process, whichever thread it is in."""
         self._channel.send(stage(work.case.case_id, name))
         self._stages.add(name)
+        begin = time.perf_counter()
         try:
             self._runner.step(work, name)
         except OutputError as err:
@@ -96,12 +97,21 @@ class Line:
         except MedsegError as err:
             self._channel.send(fatal(str(err), err.exit_code))
             os._exit(err.exit_code)
+        except BaseException as err:
+            _crashed(type(err), self._channel)
+            raise
         self._stages.discard(name)
-        if name == "write" and work.result is not None:
-            result = work.result
-            self._channel.send(finished(result.case_id, result.status, result.code, result.seconds, rss_bytes()))
-            if result.code == "DEVICE_LOST":
-                os._exit(DEVICE_LOST_EXIT)
+        work.took_s += time.perf_counter() - begin
+        if name == "write":
+            self._is_short = work.took_s < _SHORT_S
+            self._tell(work)
+
+    def _tell(self, work: Work) -> None:
+        result = work.result
+        assert result is not None  # the last stage gives it or raises
+        self._channel.send(finished(result.case_id, result.status, result.code, result.seconds, rss_bytes()))
+        if result.code == "DEVICE_LOST":
+            os._exit(DEVICE_LOST_EXIT)
 
 
 def _take(messages: IO[bytes], line: Line, channel: LineChannel) -> None:

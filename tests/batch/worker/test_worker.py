@@ -6,17 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from medseg.batch.records.case import Case
 from medseg.batch.records.plan import Plan
+from medseg.batch.records.result import CaseResult
 from medseg.batch.records.results import is_done
 from medseg.batch.worker.messages import Run, Start, parse_event, to_line
+from medseg.batch.worker.work import Work
+from medseg.batch.worker.worker import Line
 from medseg.batch.worker.worker_setup import OUT_OF_MEMORY_EXIT
 from medseg.pipeline import parse_pipeline
 
@@ -85,6 +90,35 @@ def test_reading_and_writing_overlap_with_computing(tiny_batch: Make) -> None:
     order = [(event["case_id"], event.get("stage")) for event in events if event["event"] == "stage"]
     second_read = order.index((batch.cases[1].case_id, "read"))
     assert second_read < order.index((batch.cases[0].case_id, "write"))  # while the first was still being computed
+
+
+def test_cases_done_in_a_moment_stay_in_one_thread_until_one_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that hand over every millisecond mostly wait for one another; a long case brings them back for the next ones."""
+    monkeypatch.setattr("medseg.batch.worker.worker._SHORT_S", 2.0)
+    threads: dict[int, list[str]] = {}
+    seconds = {(1, "read"): 0.3, (3, "read"): 2.1}  # while case 1 is read, case 0 is surely written and known to be short
+
+    def step(work: Work, name: str) -> None:
+        number = int(work.case.case_id, 16)
+        threads.setdefault(number, []).append(threading.current_thread().name)
+        time.sleep(seconds.get((number, name), 0))
+        if name == "write":
+            work.result = CaseResult(work.case.case_id, "done", "plan")
+
+    line = Line(SimpleNamespace(step=step), SimpleNamespace(send=lambda event: None))
+    for number in range(6):
+        line.give(Run(Case(f"{number:016x}", "NIfTI", (f"{number}.nii",))))
+    line.give(None)
+    line.work()
+    here = threading.current_thread().name
+    assert threads.pop(5)[:2] == ["read_0", here]
+    assert threads == {
+        0: [here, here, "write_0"],
+        1: ["read_0", here, here],
+        2: [here, here, here],
+        3: [here, here, here],
+        4: [here, here, "write_0"],
+    }
 
 
 def test_one_bad_case_is_a_result_and_the_others_go_on(tiny_batch: Make) -> None:
@@ -171,10 +205,17 @@ def test_a_lost_device_ends_the_process_after_its_result(tiny_batch: Make) -> No
     assert (code, events[-1]["event"], events[-1]["code"]) == (75, "finished", "DEVICE_LOST")
 
 
-def test_a_thread_that_breaks_does_not_leave_the_others_waiting(tiny_batch: Make) -> None:
+@pytest.mark.parametrize("stage", ["read", "compute", "write"])
+def test_a_thread_that_breaks_does_not_leave_the_others_waiting(tiny_batch: Make, stage: str) -> None:
     """A fault of the worker itself is said, without the words of the error."""
-    batch = tiny_batch(1)
-    broken = "def step(self, work, stage): raise ValueError('DOE^JOHN')\ncase_run.CaseRunner.step = step\n"
+    batch = tiny_batch(2)
+    broken = (
+        "step = case_run.CaseRunner.step\n"
+        "def breaking(self, work, name):\n"
+        f"    if name == {stage!r}: raise ValueError('DOE^JOHN')\n"
+        "    step(self, work, name)\n"
+        "case_run.CaseRunner.step = breaking\n"
+    )
     code, events = spoken(batch, batch.cases, patched(broken))
     assert (code, events[-1]["event"]) == (1, "fatal")
     assert "DOE" not in events[-1]["message"]
