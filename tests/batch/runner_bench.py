@@ -95,7 +95,7 @@ class Bench:
         assert not [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-def wait_until(is_so: Any, seconds: float = 20.0) -> None:
+def wait_until(is_so: Any, seconds: float = 60.0) -> None:
     end = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < end, "waited too long"

@@ -28,7 +28,7 @@ from pathlib import Path
 from medseg.batch.run.{module} import {name}
 with {name}(Path(sys.argv[1])) as one:
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -29,17 +29,31 @@ PIPELINE = {
 VOXEL_ML = 2 * 2 * 3 / 1000
 EDGES = (4, 5, 6, 7, 8, 9)  # of the bright cube in each scan, in voxels
 
-# run by dask in every worker process as it starts: makes a case deadly, as a fault in a library would
+# run by dask in every worker process as it starts: does a case beforehand, so that the times allowed below are those of a process
+# that has loaded everything, and makes a case deadly, as a fault in a library would
 PRELOAD = """
-import ctypes, json, os, signal, time
+import ctypes, json, os, signal, tempfile, time
 from pathlib import Path
+from medseg import __version__
 from medseg.batch.cluster import dask_task
+from medseg.batch.records.case import Case, case_id_of
+from medseg.batch.records.layout import Layout
+from medseg.batch.records.plan import Plan
 from medseg.batch.worker.case_run import CaseRunner
+from medseg.pipeline import Pipeline
 
 orders = Path({orders!r})
 
+def warm():
+    plan = Plan(Pipeline.model_validate({pipeline!r}), __version__, formats=("nii.gz",), pictures="none")
+    with tempfile.TemporaryDirectory() as output:
+        case = Case(case_id_of(["warm.nii.gz"]), "NIfTI", ("warm.nii.gz",))
+        done = CaseRunner(plan, Path({folder!r}), Layout(Path(output)), token="warm").run(case)
+    assert done.status == "done", done
+
 def lost(self, read):
     CaseRunner.compute = lost  # after the first such error every further call in this process gets it
+    time.sleep(0.5)  # the word that the case was begun leaves before the process does
     raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 def deadly_step(self, work, stage, step=CaseRunner.step):
@@ -69,6 +83,7 @@ def deadly_step(self, work, stage, step=CaseRunner.step):
     step(self, work, stage)
 
 if CaseRunner.step.__name__ == "step":  # dask may load this twice
+    warm()
     CaseRunner.step = deadly_step
 """
 
@@ -103,14 +118,18 @@ def study(tmp_path: Path) -> Study:
     root.mkdir()
     cases, volumes_ml = [], {}
     for number, edge in enumerate(EDGES):
-        array = np.zeros((16, 14, 12), np.int16)
-        array[2 : 2 + edge, 2 : 2 + edge, 2 : 2 + edge] = 500
         name = f"Müller {number}.nii.gz"
-        nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 3.0, 1.0])), root / name)
+        _write_scan(root / name, edge)
         case = Case(case_id_of([name]), "NIfTI", (name,))
         cases.append(case)
         volumes_ml[case.case_id] = edge**3 * VOXEL_ML
     return Study(root, tuple(cases), volumes_ml)
+
+
+def _write_scan(path: Path, edge: int) -> None:
+    array = np.zeros((16, 14, 12), np.int16)
+    array[2 : 2 + edge, 2 : 2 + edge, 2 : 2 + edge] = 500
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 3.0, 1.0])), path)
 
 
 @pytest.fixture
@@ -126,17 +145,31 @@ LocalPool = Callable[..., AbstractContextManager[Any]]
 def local_pool(tmp_path: Path) -> LocalPool:
     """Starts a LocalCluster of dask on loopback, whose workers read `orders`; skipped where dask is not installed."""
     distributed = pytest.importorskip("distributed", reason="dask is not installed: pip install 'medseg[cluster]'")
+    import dask
+
     preload = tmp_path / "preload.py"
-    preload.write_text(PRELOAD.format(orders=str(tmp_path / "orders.json")))
+    preload.write_text(PRELOAD.format(orders=str(tmp_path / "orders.json"), folder=str(tmp_path), pipeline=PIPELINE))
+    _write_scan(tmp_path / "warm.nii.gz", 4)
 
     @contextmanager
     def start(workers: int = 2, **options: Any) -> Iterator[Any]:
-        settings = {"n_workers": workers, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": None, "memory_limit": None}
+        settings = {
+            "n_workers": workers,
+            "threads_per_worker": 1,
+            "host": "127.0.0.1",
+            "dashboard_address": "127.0.0.1:0",
+            "memory_limit": None,
+        }
         environment = {"NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         folder = tmp_path / "workers"
-        with distributed.LocalCluster(
-            **settings, silence_logs=50, env=environment, preload=[str(preload)], local_directory=str(folder), **options
-        ) as cluster:
+        # a LocalCluster gives up a worker that is not there 15 s after it died, though it may just have died again
+        patience = dask.config.set({"distributed.deploy.lost-worker-timeout": "1h"})
+        with (
+            patience,
+            distributed.LocalCluster(
+                **settings, silence_logs=50, env=environment, preload=[str(preload)], local_directory=str(folder), **options
+            ) as cluster,
+        ):
             yield cluster
 
     return start

@@ -123,7 +123,6 @@ def test_a_case_that_always_kills_its_worker_fails_alone(tmp_path, study, plan, 
 def test_a_case_that_hangs_is_ended_by_its_worker(tmp_path, study, plan, local_pool, orders):
     hanging = study.cases[0].case_id
     with local_pool() as cluster:
-        run(cluster, replace(study, cases=study.cases[1:2]), plan, tmp_path / "warm")  # kernels compiled: 5 s are plenty then
         orders({hanging: "hang"})
         summary = run(cluster, study, plan, tmp_path / "out", timeout_s=5)
     assert (summary.done, dict(summary.by_code)) == (5, {"TIMEOUT": 1})
@@ -136,7 +135,6 @@ def test_a_library_that_keeps_the_interpreter_is_ended_too(tmp_path, study, plan
     """Neither a timer nor the heartbeat of dask runs meanwhile; three tries, as for a crash."""
     hanging = study.cases[0].case_id
     with local_pool() as cluster:
-        run(cluster, replace(study, cases=study.cases[1:2]), plan, tmp_path / "warm")
         orders({hanging: "hang in C"})
         summary = run(cluster, study, plan, tmp_path / "out", timeout_s=4)
     assert (summary.done, dict(summary.by_code)) == (5, {"CRASH": 1})
@@ -243,7 +241,7 @@ def test_tasks_of_a_device_run_only_where_one_is(tmp_path, study, plan):
         0: {"cls": Nanny, "options": settings},
         1: {"cls": Nanny, "options": {**settings, "resources": {"GPU": 1}}},
     }
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": None}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard_address": ":0"}}
     with SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50) as cluster:
         with Client(cluster, set_as_default=False) as client:
             pids = client.run(os.getpid)

@@ -18,13 +18,15 @@ import yaml
 from medseg.batch.batch import Request, plan_of, run_batch
 from medseg.batch.cluster.slurm import SlurmOptions
 from medseg.batch.cluster.slurm_run import SlurmRun
+from medseg.batch.records.case import case_id_of
 from medseg.batch.records.layout import Layout
 from medseg.batch.records.result import read_result
+from medseg.batch.run.claims import Claims
 from medseg.batch.run.run_options import RunOptions, Summary
 from medseg.pipeline import Pipeline
 
 SMALL_JOB = ("--mem=500", "--time=5")
-WAIT_S = 60.0
+WAIT_S = 300.0  # only for what must come
 
 pytestmark = pytest.mark.slow  # processes start, die and start again
 
@@ -64,13 +66,19 @@ class Batch:
     def log(self) -> str:
         return "\n".join(path.read_text() for path in sorted((self.layout.private / "slurm").glob("*.log")))
 
+    def hold(self, scans: Path, count: int) -> Claims:
+        """Claim the last cases, so that a task that waits for them cannot end by itself before `close`."""
+        claims = Claims(self.layout.claims)
+        assert all(claims.take(case_id_of([path.name])) for path in sorted(scans.iterdir())[-count:])
+        return claims
+
     def results(self) -> dict[str, int]:
         """The results that are there, and when each was written."""
         return {path.parent.name: path.stat().st_mtime_ns for path in self.layout.results()}
 
 
 def ask(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
 
 
 def wait_until(met: Callable[[], bool]) -> None:
@@ -103,6 +111,7 @@ def test_an_array_gives_the_table_of_a_run_on_one_machine(slurm, tmp_path, scans
 def test_a_killed_task_is_submitted_again_and_nothing_is_lost_or_done_twice(slurm, tmp_path, scans, pipeline):
     batch = Batch(scans, pipeline, tmp_path / "out")
     before: dict[str, int] = {}
+    held = batch.hold(scans, 12)
 
     def kill_the_first_task(event: dict[str, Any]) -> None:
         if event["event"] == "submitted":
@@ -115,6 +124,7 @@ def test_a_killed_task_is_submitted_again_and_nothing_is_lost_or_done_twice(slur
     assert 2 <= first.done < 24, batch.log()
     assert (first.done + first.failed, dict(first.by_code)) == (24, {"NOT_RUN": 24 - first.done})
     assert first.exit_code == 1
+    held.close()
     second = batch.run()
     assert (second.done, second.failed) == (24, 0), batch.log()
     after = batch.results()
@@ -126,6 +136,7 @@ def test_a_killed_task_is_submitted_again_and_nothing_is_lost_or_done_twice(slur
 def test_the_signal_before_the_time_limit_ends_a_task_in_order(slurm, tmp_path, scans, pipeline):
     """What SLURM sends with --signal=B:USR1@60, here sent by scancel: no case is left half-done or claimed."""
     batch = Batch(scans, pipeline, tmp_path / "out")
+    held = batch.hold(scans, 12)
 
     def signal_the_task(event: dict[str, Any]) -> None:
         if event["event"] == "submitted":
@@ -138,6 +149,7 @@ def test_the_signal_before_the_time_limit_ends_a_task_in_order(slurm, tmp_path, 
     last = json.loads(log.read_text().splitlines()[-1])
     assert (last["event"], last["exit_code"], last["failed"]) == ("run_finished", 143, 0)
     assert list(batch.layout.folder.rglob(".tmp-*")) == []
+    held.close()
     assert batch.run().done == 24
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-_WAIT_S = 30.0
+_WAIT_S = 120.0
 
 
 def browser_path() -> str | None:
@@ -136,7 +136,7 @@ class Browser:
             raise RuntimeError(answer["exceptionDetails"].get("exception", {}).get("description", "script failed"))
         return answer["result"].get("value")
 
-    def until(self, condition: Callable[[], Any], what: str, wait_s: float = 10.0) -> Any:
+    def until(self, condition: Callable[[], Any], what: str, wait_s: float = 60.0) -> Any:
         end = time.monotonic() + wait_s
         while time.monotonic() < end:
             value = condition()
@@ -146,11 +146,15 @@ class Browser:
         raise AssertionError(f"waited for {what}; complaints: {self.complaints}")
 
     def click(self, selector: str) -> None:
-        """Press the mouse in the middle of what a selector finds, which must be in view and not covered."""
+        """Press the mouse in the middle of what a selector finds, which must be in view and not covered, once it stands still."""
         place = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;"
-            " e.scrollIntoView({block: 'center'});"
-            " const b = e.getBoundingClientRect(), x = b.left + b.width / 2, y = b.top + b.height / 2;"
+            f"(async () => {{ const e = document.querySelector({json.dumps(selector)}); if (!e) return null;"
+            " const frame = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));"
+            " let b, last = null;"
+            " for (let still = 0, n = 0; still < 3 && n < 200; n++) {"
+            "  e.scrollIntoView({block: 'center'}); await frame(); b = e.getBoundingClientRect();"
+            "  still = last && last.left === b.left && last.top === b.top ? still + 1 : 0; last = b; }"
+            " const x = b.left + b.width / 2, y = b.top + b.height / 2;"
             " const t = document.elementFromPoint(x, y); return [x, y, !!t && (e === t || e.contains(t))]; })()"
         )
         assert place is not None, f"nothing is {selector}"

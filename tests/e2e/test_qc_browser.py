@@ -212,7 +212,7 @@ def test_ten_thousand_cases_stay_usable_and_pictures_come_from_their_folders(bro
     assert browser.run("document.querySelectorAll('article[data-seen]').length") == 1, "a decision does not lay the page out anew"
     assert _progress(browser) == "10 of 10,000 reviewed"
     browser.click("#after")
-    assert browser.run("document.getElementById('page').textContent").startswith("page 2")
+    browser.until(lambda: browser.run("document.getElementById('page').textContent").startswith("page 2"), "the next page")
     browser.press("/")
     browser.write(_id(7777))
     browser.until(lambda: browser.run("document.querySelectorAll('article').length") == 1, "the case that was looked for")
@@ -290,8 +290,9 @@ def test_served_decisions_are_saved_at_once_and_those_of_others_come_in(browser:
         update_review(layout, {_id(2): other})
         browser.press("f")  # the answer brings what the other reviewer decided
         browser.until(lambda: "rejected" in _case_classes(browser, _id(2)), "the decision of the other reviewer")
+        browser.until(lambda: _id(1) in read_review(layout.review), "the second decision in the file")
         assert set(read_review(layout.review)) == {_id(0), _id(1), _id(2)}
-        assert browser.run("document.querySelector('article img').naturalWidth") == 2
+        browser.until(lambda: browser.run("document.querySelector('article img').naturalWidth") == 2, "the picture")
         assert all(address.startswith((server.address, "data:", "about:")) for address in browser.requests)
         assert browser.complaints == []
 
@@ -312,7 +313,7 @@ def test_a_program_that_ended_loses_nothing_and_is_told_later(browser: Browser, 
         thread = threading.Thread(target=again.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            browser.until(lambda: read_review(layout.review).get(_id(0)), "the decision after all", 20)
+            browser.until(lambda: read_review(layout.review).get(_id(0)), "the decision after all")
         finally:
             again.shutdown()
             thread.join()

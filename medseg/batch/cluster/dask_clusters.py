@@ -134,7 +134,7 @@ def _job_cluster(pool: DaskPool, kind: Scheduler, layout: Layout, options: RunOp
             log_directory=str(folder),
             security=security,
             protocol="tls://",
-            scheduler_options={"dashboard_address": None},
+            scheduler_options={"dashboard_address": ":0"},  # any free port: None would be 8787, with a warning where that is taken
         )
         stack.enter_context(cluster)
         # not scale: that does not replace a job whose time is over

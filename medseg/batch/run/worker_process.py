@@ -20,6 +20,7 @@ _STDERR_LINES = 100
 _LONGEST_STDERR = 2000
 _LONGEST_EVENT = 1 << 20
 _END_S = 5.0  # what a process gets to end once it has closed its output
+_LAST_WORDS_S = 1.0  # its log is read in another thread, and may be held open by what it started
 
 
 class Heard:
@@ -66,6 +67,7 @@ class WorkerProcess:
             threading.Thread(target=target, daemon=True, name=f"medseg-{name}-{what}")
             for target, what in ((self._read_errors, "log"), (self._read_events, "events"), (self._write, "cases"))
         ]
+        self._errors = self._threads[0]
         for thread in self._threads:
             thread.start()
         self.send(start)
@@ -140,6 +142,7 @@ class WorkerProcess:
                 self.heard = time.monotonic()
                 self._inbox.put(Heard(self, event))
         self._wait_for_end()
+        self._errors.join(_LAST_WORDS_S)  # whoever hears that it has ended asks for its last words
         self._outgoing.put(None)
         self._inbox.put(Heard(self, None))
 

@@ -68,11 +68,11 @@ def test_harmless_patterns_are_taken_and_mean_what_they_say(pattern: str, fits: 
 
 def test_the_worst_pattern_that_is_taken_ends_soon() -> None:
     (rule,) = parse_selection(["SeriesDescription~a*a*a*$"]).rules
-    begin = time.perf_counter()
+    begin = time.process_time()
     assert rule.holds({"SeriesDescription": "a" * 5000 + "b"})  # the empty end of what is looked at; no error, and soon
     (rule,) = parse_selection(["SeriesDescription~a*a*a*c"]).rules
     assert not rule.holds({"SeriesDescription": "a" * 5000 + "b"})
-    assert time.perf_counter() - begin < 20
+    assert time.process_time() - begin < 20
 
 
 def series(key: str, slices: int, spacing_mm: float, **other: Any) -> Candidate:

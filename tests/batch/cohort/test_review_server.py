@@ -51,7 +51,7 @@ def server(layout: Layout) -> Iterator[ReviewServer]:
 
 
 def _ask(server: ReviewServer, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     if body is not None:
         given.setdefault("Content-Type", "application/json")
@@ -168,7 +168,7 @@ def test_other_pages_of_the_browser_cannot_send(server: ReviewServer, layout: La
 
 def test_too_much_is_refused_before_it_is_read(server: ReviewServer) -> None:
     for length, status in ((str(MOST_BYTES + 1), b"413"), ("9" * 30, b"411"), ("-1", b"411"), ("x", b"411")):
-        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=10) as line:
+        with socket.create_connection(("127.0.0.1", server.server_address[1]), timeout=60) as line:
             head = f"POST {_below(server, 'decisions')} HTTP/1.1\r\nHost: 127.0.0.1:{server.server_address[1]}\r\n"
             line.sendall(f"{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n".encode())
             assert status in line.recv(200), length
@@ -238,13 +238,13 @@ def test_the_command_says_the_address_saves_and_ends_with_ctrl_c(layout: Layout)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as program:
         assert program.stdout is not None
         address = urllib.parse.urlparse(program.stdout.readline().strip())
-        connection = http.client.HTTPConnection(address.netloc, timeout=10)
+        connection = http.client.HTTPConnection(address.netloc, timeout=60)
         connection.request("POST", f"{address.path}decisions", _sent(c0123456789abcdef="fix"), {"Content-Type": "application/json"})
         assert connection.getresponse().status == 200
         connection.close()
         program.send_signal(signal.SIGINT)
         try:
-            out, err = program.communicate(timeout=20)
+            out, err = program.communicate(timeout=60)
         finally:
             program.kill()
     assert program.returncode == 0, err
@@ -275,7 +275,7 @@ def test_other_users_of_the_machine_do_not_see_the_secret(layout: Layout, tmp_pa
         while not said.exists() and time.monotonic() < until:
             time.sleep(0.05)
         program.send_signal(signal.SIGTERM)
-        program.communicate(timeout=20)
+        program.communicate(timeout=60)
     argument, page, folder = said.read_text().splitlines()
     assert address.split("/")[3] not in argument
     assert f"url={address}" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,8 @@ def test_files_that_lie_among_the_cases_are_passed_over(layout: Layout) -> None:
 def test_what_changed_while_it_was_closed_is_put_right(layout: Layout) -> None:
     Index(layout).close()
     added, changed, deleted = put(layout, 9), put(layout, 2, "CRASH"), layout.result("01" + "0" * 14)
+    later = layout.result(changed).stat().st_mtime_ns + 10**7  # the clock of a file system may tick slower than this test writes
+    os.utime(layout.result(changed), ns=(later, later))
     deleted.unlink()
     broken = layout.result("04" + "0" * 14)
     broken.write_text("{}", encoding="ascii")

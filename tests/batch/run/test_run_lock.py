@@ -22,7 +22,7 @@ from pathlib import Path
 from medseg.batch.run.run_lock import RunLock
 with RunLock(Path(sys.argv[1])):
     print('held', flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -64,12 +64,12 @@ def test_a_case_that_is_always_killed_fails_at_the_end(bench: Bench) -> None:
 def test_a_case_that_hangs_times_out_and_the_others_are_innocent(bench: Bench, what: str) -> None:
     """B46: the process is killed with its group, the case fails, nothing else is tried twice for it."""
     begun = time.monotonic()
-    summary = bench.run({1: [what]}, timeout_s=1.5)
+    summary = bench.run({1: [what]}, timeout_s=4.0)
     assert summary == Summary(done=3, failed=1, by_code={"TIMEOUT": 1})
     assert bench.codes() == ["", "TIMEOUT", "", ""]
     assert bench.attempts(1) == [1]
     assert bench.count("case_retried") == 0
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60  # it would hang for 600
     bench.check_nothing_is_left()
 
 
@@ -79,7 +79,7 @@ def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path: Path, monkeypa
     monkeypatch.setattr("medseg.batch.run.worker_process.kill_group", kept.append)
     monkeypatch.setattr("medseg.batch.run.dispatcher._STUCK_S", 0.5)
     monkeypatch.setattr("medseg.batch.run.runner._END_S", 0.5)
-    assert bench.run({0: ["hang"]}, timeout_s=1.0) == Summary(done=2, failed=1, by_code={"TIMEOUT": 1})
+    assert bench.run({0: ["hang"]}, timeout_s=4.0) == Summary(done=2, failed=1, by_code={"TIMEOUT": 1})
     assert bench.codes() == ["TIMEOUT", "", ""]
     kept[0].kill()
     kept[0].wait()
@@ -88,11 +88,11 @@ def test_a_process_that_cannot_be_killed_is_left_behind(tmp_path: Path, monkeypa
 def test_waiting_behind_a_slow_case_is_no_fault(tmp_path: Path) -> None:
     """The second case is read while the first one computes for nearly the whole time that a stage may take."""
     bench = Bench(tmp_path, 3)
-    assert bench.run({0: ["sleep:1.6"], 1: ["sleep:1.6"], 2: ["sleep:1.6"]}, timeout_s=2.0) == Summary(done=3)
+    assert bench.run({0: ["sleep:2.4"], 1: ["sleep:2.4"], 2: ["sleep:2.4"]}, timeout_s=3.6) == Summary(done=3)
 
 
 def test_a_silent_worker_is_ended(bench: Bench) -> None:
-    summary = bench.run({1: ["stop"]}, silence_s=1.0)
+    summary = bench.run({1: ["stop"]}, silence_s=4.0)
     assert summary == Summary(done=3, failed=1, by_code={"TIMEOUT": 1})
     bench.check_nothing_is_left()
 

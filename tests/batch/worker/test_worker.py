@@ -96,12 +96,16 @@ def test_cases_done_in_a_moment_stay_in_one_thread_until_one_takes_long(monkeypa
     """Threads that hand over every millisecond mostly wait for one another; a long case brings them back for the next ones."""
     monkeypatch.setattr("medseg.batch.worker.worker._SHORT_S", 2.0)
     threads: dict[int, list[str]] = {}
-    seconds = {(1, "read"): 0.3, (3, "read"): 2.1}  # while case 1 is read, case 0 is surely written and known to be short
 
     def step(work: Work, name: str) -> None:
         number = int(work.case.case_id, 16)
         threads.setdefault(number, []).append(threading.current_thread().name)
-        time.sleep(seconds.get((number, name), 0))
+        if (number, name) == (1, "read"):  # until case 0, written meanwhile, is known to be short
+            deadline = time.monotonic() + 60
+            while not line._is_short and time.monotonic() < deadline:
+                time.sleep(0.001)
+        if (number, name) == (3, "read"):
+            time.sleep(2.1)
         if name == "write":
             work.result = CaseResult(work.case.case_id, "done", "plan")
 
@@ -189,7 +193,7 @@ def test_a_model_that_is_not_there_is_fatal(tiny_batch: Make) -> None:
 
 def test_an_output_that_cannot_be_written_stops_the_worker(tiny_batch: Make) -> None:
     """Exit 5 and one sentence; the parent stops the run."""
-    batch = tiny_batch(2)
+    batch = tiny_batch(1)
     batch.layout.folder.mkdir()
     batch.layout.cases.write_text("a file where the folder of cases should be")
     code, events = spoken(batch, batch.cases)
@@ -217,8 +221,9 @@ def test_a_thread_that_breaks_does_not_leave_the_others_waiting(tiny_batch: Make
         "case_run.CaseRunner.step = breaking\n"
     )
     code, events = spoken(batch, batch.cases, patched(broken))
-    assert (code, events[-1]["event"]) == (1, "fatal")
-    assert "DOE" not in events[-1]["message"]
+    (fatal,) = (event for event in events if event["event"] == "fatal")  # another thread may begin a stage meanwhile
+    assert code == 1
+    assert "DOE" not in fatal["message"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -246,7 +251,7 @@ def test_a_worker_goes_with_its_parent(tiny_batch: Make, tmp_path: Path) -> None
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while time.monotonic() < end and _is_running(pid):
         time.sleep(0.05)
     assert not _is_running(pid)
@@ -258,7 +263,10 @@ def _is_running(pid: int) -> bool:
     except ProcessLookupError:
         return False
     status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    try:
+        return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # gone since it was asked for
+        return False
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
@@ -286,13 +294,13 @@ def test_a_kill_while_writing_leaves_only_what_is_swept(tiny_batch: Make) -> Non
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say how much memory is in use")
 def test_memory_stays_flat(tiny_batch: Make) -> None:
-    """After the first forty cases, two hundred more add nothing that counts."""
+    """After the first eighty cases, four hundred more add nothing that counts."""
     batch = tiny_batch(4)
-    cases = [Case(f"{number:016x}", "NIfTI", batch.cases[number % 4].files) for number in range(240)]
+    cases = [Case(f"{number:016x}", "NIfTI", batch.cases[number % 4].files) for number in range(480)]
     _, events = spoken(batch, cases)
     rss = [event["rss_bytes"] for event in events if event["event"] == "finished"]
-    assert len(rss) == 240
-    assert max(rss[40:]) - max(rss[:40]) < 8e6
+    assert len(rss) == 480
+    assert max(rss[80:]) - max(rss[:80]) < 16e6
 
 
 def test_another_model_than_that_of_the_plan_is_fatal(tiny_batch: Make) -> None:
