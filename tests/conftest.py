@@ -19,6 +19,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SPACING_MM = np.array([0.8, 1.1, 2.5])
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name a case of bytes by their number: packed bytes hold the time, and every worker must collect the same names."""
+    return f"{len(val)}_bytes" if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session", autouse=True)
 def heard_signals() -> None:
     """Signals that whoever started the tests ignores (nohup, a job in the background) would be ignored by every program of a test."""
