@@ -92,12 +92,14 @@ def _run(
     progress: Progress,
 ) -> BatchDone:
     from medseg.batch.cases.case_files import count_cases, read_cases
+    from medseg.batch.cohort.review_file import read_review
     from medseg.batch.run.runner import of_shard, run_cases
 
     layout = request.layout
     shares = options.is_shared
     found = None
     _refuse_other_plan(layout, plan, options)  # before anything of the folder is changed
+    read_review(layout.review)  # decisions that cannot be read are said now, not after a night of computing
     if request.rescan or not (shares and layout.case_list.is_file()):
         found = _find(request, layout, shares and not request.rescan, progress, say)
         _log_found(layout, found, options, observe)

@@ -14,6 +14,7 @@ from pathlib import Path
 from medseg.core.errors import MedsegError, OutputError, OutputExistsError, OutputVerificationError
 
 TEMPORARY_PREFIX = ".tmp-"  # what a killed process may leave behind; safe to delete
+_FLUSHES = 8  # at a time
 # A folder of ours that gets its name as a whole (`give_name`): a folder of others may begin with the prefix, but not go on like this
 _UNNAMED_FOLDER = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}-.+")
 
@@ -63,10 +64,7 @@ def give_name(temporary: Path, final: Path) -> None:
     """
     aside = temporary.with_name(f"{temporary.name}.old")
     try:
-        for folder, _, names in os.walk(temporary, topdown=False):
-            for name in names:
-                _flush_file(Path(folder, name))
-            _flush_folder(Path(folder))
+        _flush_tree(temporary)
         try:
             os.rename(temporary, final)
         except OSError as err:
@@ -214,6 +212,23 @@ def _flush_file(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_tree(folder: Path) -> None:
+    """Flush all files below a folder side by side, for a journal that takes them together is waited for once; then the folders."""
+    folders, files = [], []
+    for place, _, names in os.walk(folder, topdown=False):
+        folders.append(Path(place))
+        files += [Path(place, name) for name in names]
+    try:
+        with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="medseg-flush") as pool:
+            for flushed in [pool.submit(_flush_file, file) for file in files]:
+                flushed.result()
+    except RuntimeError:  # no thread can be started where memory is short
+        for file in files:
+            _flush_file(file)
+    for place in folders:
+        _flush_folder(place)
 
 
 def _flush_folder(folder: Path) -> None:

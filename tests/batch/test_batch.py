@@ -18,7 +18,7 @@ from medseg.batch.cohort.write_cohort import write_cohort
 from medseg.batch.records.batch_file import read_batch
 from medseg.batch.run.run_lock import BusyOutputError, RunLock
 from medseg.batch.run.run_options import RunOptions, Summary
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, UnreadableFileError
 from medseg.pipeline import parse_pipeline
 from medseg.reporting.flow import CountsError
 
@@ -132,6 +132,16 @@ def test_a_cohort_of_another_plan_is_not_that_of_this_run(request_of: Request) -
     write_cohort(layout, plan_key=batch.plan.key)
     with layout.cohort.open(newline="") as file:
         assert [row["case_status"] for row in csv.DictReader(file)] == ["done", "done"]
+
+
+def test_decisions_that_cannot_be_read_are_said_before_anything_is_computed(request_of: Request) -> None:
+    request_of.layout.folder.mkdir(parents=True, exist_ok=True)
+    request_of.layout.review.write_text('{"schema": "medseg.review/1", "decisions": [')
+    with pytest.raises(UnreadableFileError, match=r"review\.json is no JSON"):
+        run(request_of)
+    assert not request_of.layout.case_list.exists()
+    assert not request_of.layout.cases.exists()
+    assert request_of.layout.review.read_text().endswith("[")
 
 
 def test_a_search_that_finds_nothing_leaves_nothing(request_of: Request, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,23 @@ def test_in_a_temporary_folder_files_get_their_names_at_once(tmp_path, monkeypat
     give_name(tmp_path / ".tmp-0123456789abcdef-t", tmp_path / "final")
     assert [path.name for path in flushed] == ["a.txt"]
     assert (tmp_path / "final" / "pictures" / "a.txt").read_text() == "text"
+
+
+def test_every_file_is_flushed_where_no_thread_can_be_started(tmp_path, monkeypatch):
+    """Memory may be too short for a thread; what gets its name must be on the disk all the same."""
+    flushed = []
+    monkeypatch.setattr(atomic, "_flush_file", lambda path: flushed.append(path.name))
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    folder = tmp_path / ".tmp-0123456789abcdef-t"
+    for name in "abc":
+        write_text(folder / name, name)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    give_name(folder, tmp_path / "final")
+    assert sorted(flushed) == ["a", "b", "c"]
+    assert sorted(path.name for path in (tmp_path / "final").iterdir()) == ["a", "b", "c"]
 
 
 def test_a_folder_takes_the_place_of_another_whole(tmp_path):
