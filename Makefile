@@ -52,7 +52,7 @@ endif
 
 # The slow rest; make test-all is everything.
 test-slow: $(READY)
-	$(BIN)/python -m pytest -m 'slow and not gpu' --ignore=tests/cluster tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile -m 'slow and not gpu' --ignore=tests/cluster tests
 
 # Arrays and pools on a SLURM of one node on loopback; INSTALL=--install lets apt-get install it (as root)
 test-cluster: $(READY)

@@ -71,8 +71,14 @@ def brain_mask(volume: Volume, bridge_mm: float, closing_mm: float, method_name:
 
     refuse_hounsfield(volume, method_name)
     refuse_non_finite(volume.array, method_name)
-    head, _ = foreground_mask(volume, None, method_name)
     spacing_mm = plane_distance_mm(volume.geometry)[::-1].tolist()
+    across_mm = math.hypot(*((count - 1) * step for count, step in zip(volume.array.T.shape, spacing_mm, strict=True)))
+    if across_mm <= SCALP_MM:  # balls of millimetres would take minutes on a grid of micrometres, and find nothing
+        raise InputError(
+            f"{method_name}: no brain was found: the scan is {across_mm:.3g} mm across; "
+            "this needs a T1-weighted MR scan of a whole head; check the spacing of the file"
+        )
+    head, _ = foreground_mask(volume, None, method_name)
     depth_mm = np.asarray(distance_mm(head, spacing_mm))
     depth_mm[np.isinf(depth_mm)] = 0
     smooth = gaussian_mm(volume.array.T, volume.geometry, SMOOTHING_MM)

@@ -156,7 +156,7 @@ def decoding(what: bytes, says: str) -> Check:
         start = time.monotonic()
         with DecoderPool(packages=["bad_codec"], frame_seconds=1) as pool, pytest.raises(DecodingError, match=says):
             pool.decode(what, Codestream(JPEG_2000, 3, 4, 1, 16, False, True))
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 120
 
     return check
 
@@ -186,7 +186,7 @@ def ended(number: signal.Signals, code: int, left: int) -> Check:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
             child.send_signal(number)
-            _, text = child.communicate(timeout=20)
+            _, text = child.communicate(timeout=120)
         assert child.returncode == code, text
         assert "Traceback" not in text
         assert [item.name[:5] for item in target.parent.iterdir()] == [".tmp-"] * left

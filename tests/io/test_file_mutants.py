@@ -95,6 +95,6 @@ def test_mutants_raise_named_errors_and_take_little(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     result = json.loads(done.stdout)
     assert result["foreign"] == []
-    assert result["slowest"] < 10
+    assert result["slowest"] < 60
     assert result["peak_mb"] < 400
     assert 0 < result["read_well"] < 2 * 9 * MUTANTS

@@ -38,7 +38,7 @@ from medseg.phantom.faults.scene import stack
 
 ADDRESS_SPACE_BYTES = 3 << 30
 PEAK_MB = 700
-SECONDS = 10  # for one file
+SECONDS = 60  # for one file
 
 CHILD = '''
 import contextlib, faulthandler, gzip, json, random, resource, shutil, sys, time, traceback, warnings

@@ -83,6 +83,9 @@ def test_what_is_no_head_is_refused() -> None:
         preprocess(scan.with_array(array), "skull-strip")
     with pytest.raises(InputError, match=r"no brain was found.*smaller bridge_mm"):
         preprocess(scan, "skull-strip", bridge_mm=14)
+    tiny = Geometry(grid.shape, np.diag([0.01, 0.01, 0.01, 1.0]))
+    with pytest.raises(InputError, match=r"no brain was found: the scan is 0\.329 mm across.*check the spacing"):
+        preprocess(scan.with_array(scan.array, tiny), "skull-strip")
     with pytest.raises(ParameterError, match="bridge_mm"):
         preprocess(scan, "skull-strip", bridge_mm=0)
 

@@ -97,7 +97,7 @@ def test_the_guard_follows_when_the_slider_has_come_to_rest(editor: Any, wait_un
     effect.clicked(scene.centre_mm)
     effect.slider.value = 40
     assert (shown(effect, scene) & block).sum() > 0.9 * block.sum(), "while it moves the plain region is shown"
-    wait_until(lambda: not effect.guardTimer.isActive() and not effect.isRunning, 20)
+    wait_until(lambda: not effect.guardTimer.isActive() and not effect.isRunning, 120)
     assert (shown(effect, scene) & block).sum() < 0.02 * block.sum()
 
 

@@ -68,7 +68,7 @@ def test_steps_can_be_cancelled_with_everything_they_started(installation, wait_
         path = Path(f"/proc/{pid.read_text()}/stat")
         return not path.exists() or path.read_text().split()[2] == "Z"
 
-    wait_until(gone, 2)
+    wait_until(gone, 60)
 
 
 @pytest.mark.parametrize(

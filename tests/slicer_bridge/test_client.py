@@ -33,7 +33,7 @@ worker_jobs.JOBS["export"] = "stand_in:describe"
 from medseg.slicer_bridge.worker import main
 main({arguments!r})
 """
-SOON_S = 10  # far less than the jobs take that are cancelled here; alone it takes less than one
+SOON_S = 60  # far less than the jobs take that are cancelled here; alone it takes less than one
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and limits of POSIX")
 
 
@@ -57,7 +57,7 @@ def small(job_folder: Path) -> Volume:
 
 
 def test_cancel_of_a_job_that_listens_ends_soon_and_leaves_nothing(hosts: Callable[..., Any], job_folder: Path) -> None:
-    host = hosts(*doing("time.sleep(30)"))
+    host = hosts(*doing("time.sleep(600)"))
     host.ready()
     id = host.worker.send({"do": "describe"})
     started(host, id)
@@ -76,7 +76,7 @@ LABELS = {"array": "", "extent": [0, -1, 0, -1, 0, -1], "shape": [2, 2, 2], "ijk
 
 def test_cancel_removes_the_files_of_the_job_and_no_others(hosts: Callable[..., Any], job_folder: Path) -> None:
     (job_folder / "scan.npy").write_bytes(b"the host's")
-    host = hosts(*doing("open(str(context.base) + '-half.npy', 'wb').write(b'half')", "context.log('written')", "time.sleep(30)"))
+    host = hosts(*doing("open(str(context.base) + '-half.npy', 'wb').write(b'half')", "context.log('written')", "time.sleep(600)"))
     id = host.worker.send({**EXPORT, "labels": LABELS, "out": str(job_folder)})
     host.until(lambda event: event["event"] == "log")
     assert names(job_folder) == [f"{id}-half.npy", "scan.npy"]
@@ -90,7 +90,7 @@ def test_a_cancelled_export_leaves_no_temporary_file(hosts: Callable[..., Any], 
     code = (
         "import os, time\n"
         "flush = os.fsync\n"
-        "os.fsync = lambda handle: time.sleep(30) if os.fstat(handle).st_size > 200 else flush(handle)\n"
+        "os.fsync = lambda handle: time.sleep(600) if os.fstat(handle).st_size > 200 else flush(handle)\n"
         "from medseg.slicer_bridge.worker import main\n"
         "main([])\n"
     )
@@ -122,7 +122,7 @@ def test_a_worker_that_does_not_listen_is_killed_soon(hosts: Callable[..., Any],
         "import ctypes",
         "open(str(context.base) + '-half.npy', 'wb').write(b'half')",
         "context.log('stuck')",
-        "ctypes.PyDLL(None).sleep(60)",
+        "ctypes.PyDLL(None).sleep(600)",
     )
     host = hosts(*doing(*lines))
     id = host.worker.send({**EXPORT, "labels": LABELS, "out": str(job_folder)})
@@ -139,7 +139,7 @@ def test_a_worker_that_does_not_listen_is_killed_soon(hosts: Callable[..., Any],
 
 @POSIX
 def test_children_of_the_worker_end_with_it(hosts: Callable[..., Any]) -> None:
-    host = hosts(*doing("import subprocess", "child = subprocess.Popen(['sleep', '60'])", "context.log(str(child.pid))", "time.sleep(60)"))
+    host = hosts(*doing("import subprocess", "child = subprocess.Popen(['sleep', '99'])", "context.log(str(child.pid))", "time.sleep(600)"))
     id = host.worker.send({"do": "describe"})
     child = int(host.until(lambda event: event["event"] == "log")["text"])
     os.kill(host.worker.pid, signal.SIGSTOP)  # a worker that cannot do anything by itself any more
@@ -197,7 +197,7 @@ def test_after_a_cancellation_the_same_worker_starts_again(hosts: Callable[..., 
 
 @POSIX
 def test_a_killed_worker_is_one_sentence_and_the_next_one_works(hosts: Callable[..., Any]) -> None:
-    host = hosts(*doing("time.sleep(30)"))
+    host = hosts(*doing("time.sleep(600)"))
     id = host.worker.send({"do": "describe"})
     started(host, id)
     os.kill(host.worker.pid, signal.SIGKILL)
@@ -215,7 +215,7 @@ def test_a_killed_worker_is_one_sentence_and_the_next_one_works(hosts: Callable[
 @POSIX
 def test_a_worker_counts_as_alive_until_its_last_words_are_there(hosts: Callable[..., Any]) -> None:
     """A host that looks for a dead worker and then collects events must find the sentence, not make up one."""
-    host = hosts(*doing("time.sleep(30)"))
+    host = hosts(*doing("time.sleep(600)"))
     id = host.worker.send({"do": "describe"})
     started(host, id)
     os.kill(host.worker.pid, signal.SIGKILL)
@@ -245,11 +245,11 @@ def test_a_crash_in_native_code_names_the_signal(hosts: Callable[..., Any]) -> N
 def test_a_worker_that_cannot_start_says_why() -> None:
     worker = Worker([str(Path("nowhere") / "python"), "-m", "x"])
     worker.start()
-    (event,) = worker.wait(5)
+    (event,) = worker.wait(60)
     assert event["kind"] == "WorkerDied"
     assert "cannot be started" in event["message"]
     id = worker.send({"do": "doctor"})
-    (event,) = worker.wait(5)
+    (event,) = worker.wait(60)
     assert (event["id"], event["kind"]) == (id, "WorkerDied")
     worker.cancel()
     worker.close()
@@ -258,7 +258,7 @@ def test_a_worker_that_cannot_start_says_why() -> None:
 def test_an_environment_without_medseg_is_told_from_its_last_words() -> None:
     worker = Worker([sys.executable, "-I", "-S", "-m", "medseg_that_is_not_there.worker"])
     worker.start()
-    (event,) = worker.wait(10)
+    (event,) = worker.wait(60)
     assert event["kind"] == "WorkerDied"
     assert "exit code 1" in event["message"]
     assert "medseg_that_is_not_there" in event["message"]
@@ -369,7 +369,7 @@ def test_send_refuses_what_is_no_job_before_anything_is_sent(hosts: Callable[...
 
 
 def test_the_worker_ends_when_its_host_closes_the_pipe(hosts: Callable[..., Any]) -> None:
-    host = hosts(*doing("time.sleep(30)"))
+    host = hosts(*doing("time.sleep(600)"))
     id = host.worker.send({"do": "describe"})
     started(host, id)
     begun = time.monotonic()

@@ -92,7 +92,7 @@ def test_what_a_decoder_does_to_itself_is_a_named_error(pool: DecoderPool, what:
     start = time.monotonic()
     with pytest.raises(DecodingError, match=says) as caught:
         pool.decode(what.encode(), FRAME)
-    assert time.monotonic() - start < 8
+    assert time.monotonic() - start < 120  # one that hangs would sleep for 600
     assert "secret" not in str(caught.value)
     np.testing.assert_array_equal(pool.decode(b"", FRAME), SAMPLES)  # the pool works on
 
@@ -219,7 +219,7 @@ def test_a_crash_or_hang_in_a_series_names_slice_and_file(
     start = time.monotonic()
     with pytest.raises(UnreadableFileError, match=rf"slice {k + 1} of 12: .*slice_0005\.dcm: .*{says}"):
         read_pixels(series.slices, threads)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 120
     assert not same_pixels(series.slices[k], series.slices[k])
     array, _ = read_pixels(series.slices[:k], threads)  # the others are not touched
     np.testing.assert_array_equal(array, plain[:k])

@@ -196,7 +196,7 @@ def test_a_silent_server_does_not_hang(tmp_path: Path) -> None:
                 tmp_path,
                 patience=Patience(timeout_s=0.2, tries=2, pause_s=0.01),
             )
-        assert time.monotonic() - begin < 5
+        assert time.monotonic() - begin < 25
 
 
 def test_redirections_leave_http_never(server: Server, tmp_path: Path) -> None:
