@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import shutil
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from medseg.core.errors import MedsegError, OutputError, OutputExistsError, Outp
 
 TEMPORARY_PREFIX = ".tmp-"  # what a killed process may leave behind; safe to delete
 _FLUSHES = 8  # at a time
+_SLOW_FLUSH_S = 2e-3  # threads cost less
 # A folder of ours that gets its name as a whole (`give_name`): a folder of others may begin with the prefix, but not go on like this
 _UNNAMED_FOLDER = re.compile(re.escape(TEMPORARY_PREFIX) + r"[0-9a-f]{16}-.+")
 
@@ -215,20 +217,32 @@ def _flush_file(path: Path) -> None:
 
 
 def _flush_tree(folder: Path) -> None:
-    """Flush all files below a folder side by side, for a journal that takes them together is waited for once; then the folders."""
+    """Flush all files below a folder, then the folders."""
     folders, files = [], []
     for place, _, names in os.walk(folder, topdown=False):
         folders.append(Path(place))
         files += [Path(place, name) for name in names]
+    _flush_files(files)
+    for one in folders:
+        _flush_folder(one)
+
+
+def _flush_files(files: list[Path]) -> None:
+    """Flush files one by one; from one that had to wait on, side by side: a busy disk or server lets all wait for once."""
+    for done, file in enumerate(files, 1):
+        begin = time.perf_counter()
+        _flush_file(file)
+        if time.perf_counter() - begin > _SLOW_FLUSH_S and done + 1 < len(files):
+            break
+    else:
+        return
     try:
         with ThreadPoolExecutor(_FLUSHES, thread_name_prefix="medseg-flush") as pool:
-            for flushed in [pool.submit(_flush_file, file) for file in files]:
+            for flushed in [pool.submit(_flush_file, file) for file in files[done:]]:
                 flushed.result()
     except RuntimeError:  # no thread can be started where memory is short
-        for file in files:
+        for file in files[done:]:
             _flush_file(file)
-    for place in folders:
-        _flush_folder(place)
 
 
 def _flush_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -169,21 +170,46 @@ def test_in_a_temporary_folder_files_get_their_names_at_once(tmp_path, monkeypat
     assert (tmp_path / "final" / "pictures" / "a.txt").read_text() == "text"
 
 
-def test_every_file_is_flushed_where_no_thread_can_be_started(tmp_path, monkeypatch):
-    """Memory may be too short for a thread; what gets its name must be on the disk all the same."""
+@pytest.mark.parametrize("has_threads", [True, False])
+@pytest.mark.parametrize("slow", ["", "a", "b", "c", "abc"])
+def test_every_file_is_flushed_once_however_slow_the_disk(tmp_path, monkeypatch, slow, has_threads):
+    """Also where memory is too short for a thread: what gets its name must be on the disk."""
     flushed = []
-    monkeypatch.setattr(atomic, "_flush_file", lambda path: flushed.append(path.name))
+
+    def flush(path: Path) -> None:
+        time.sleep(0.01 * (path.name in slow))
+        flushed.append(path.name)
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    monkeypatch.setattr(atomic, "_flush_file", flush)
     folder = tmp_path / ".tmp-0123456789abcdef-t"
     for name in "abc":
         write_text(folder / name, name)
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    if not has_threads:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
     give_name(folder, tmp_path / "final")
     assert sorted(flushed) == ["a", "b", "c"]
     assert sorted(path.name for path in (tmp_path / "final").iterdir()) == ["a", "b", "c"]
+
+
+def test_a_disk_that_is_full_at_a_later_flush_is_an_output_error(tmp_path, monkeypatch):
+    """The folder keeps its temporary name."""
+
+    def full(path: Path) -> None:
+        time.sleep(0.01)
+        if path.name == "c":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(atomic, "_flush_file", full)
+    folder = tmp_path / ".tmp-0123456789abcdef-t"
+    for name in "abcd":
+        write_text(folder / name, name)
+    with pytest.raises(OutputError, match="No space left"):
+        give_name(folder, tmp_path / "final")
+    assert folder.is_dir()
+    assert not (tmp_path / "final").exists()
 
 
 def test_a_folder_takes_the_place_of_another_whole(tmp_path):
