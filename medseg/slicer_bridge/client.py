@@ -6,6 +6,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import subprocess
 import threading
@@ -233,6 +234,8 @@ class _Life:
                 stream.write(line)
                 stream.flush()
             except (OSError, ValueError):  # it is dead; the thread that reads its events says so
+                with contextlib.suppress(OSError, ValueError):  # what it did not take cannot be flushed; the pipe is closed all the same
+                    stream.close()
                 return
 
     def _read_errors(self) -> None:
